@@ -1,0 +1,82 @@
+"""The command `ratemill`: mounts each package's commands; no logic.
+
+Only the package of the noun that was typed is imported, so that every command starts quickly.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module, metadata
+from typing import Any
+
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    # word: (module, attribute, one line of help)
+    "init": ("monitoring.commands", "init", "Make a home folder with a commented ratemill.toml."),
+    "demo": ("monitoring.commands", "demo", "Run the whole pipeline for a demo town, from UDP packets to invoices."),
+    "config": ("monitoring.commands", "config", "Check the settings."),
+    "run": ("monitoring.commands", "run", "Supervise everything: collect, decode, aggregate, publish, jobs."),
+    "status": ("monitoring.commands", "status", "What runs, what lags, what is wrong."),
+    "subscribers": ("subscribers.commands", "subscribers", "Accounts, contracts, services and their plans."),
+    "leases": ("subscribers.commands", "leases", "Which address belongs to which service, when."),
+    "plans": ("rating.commands", "plans", "Plans and calendars."),
+    "collect": ("collector.commands", "collect", "Receive, replay and send flow exports."),
+    "exporters": ("collector.commands", "exporters", "Routers that export to us, with their losses."),
+    "flows": ("collector.commands", "flows", "Decoded flows."),
+    "aggregate": ("aggregation.commands", "aggregate", "Flows to cells: whose traffic, which class."),
+    "usage": ("aggregation.commands", "usage", "Usage by service, hour, zone, class and direction."),
+    "rate": ("rating.commands", "rate", "Usage and plans to charges."),
+    "charges": ("rating.commands", "charges", "Rated charges of a period."),
+    "invoice": ("invoicing.commands", "invoice", "Charges to invoices and documents."),
+    "ledger": ("ledger.commands", "ledger", "The double-entry journal."),
+    "reconcile": ("monitoring.commands", "reconcile", "The balances of a period, from datagrams to postings."),
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the console script."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words == ["--version"]:
+        print(f"ratemill {metadata.version('ratemill')}")
+        sys.exit(0)
+    sys.exit(run(words))
+
+
+def run(words: list[str]) -> int:
+    """Run one command in this process; returns its exit code."""
+    from core.errors import RatemillError
+    from runtime import context, failures
+
+    try:
+        options = context.extract(words)
+    except RatemillError as error:
+        return failures.report(error, debug="--debug" in words)
+    context.options = options
+    if "--version" in options.words[:1]:
+        print(f"ratemill {metadata.version('ratemill')}")
+        return 0
+    return failures.guard(lambda: _command(options.words)(options.words), options.debug)
+
+
+def _command(words: list[str]) -> Any:
+    """The root command, with the package of the typed noun mounted and the others named only."""
+    import typer
+
+    from runtime import globals as global_options
+
+    app = typer.Typer(name="ratemill", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+                      help="Billing for internet providers: from a router's flow packets to an invoice.")
+    app.callback()(lambda: None)
+    noun = next((word for word in words if not word.startswith("-")), "")
+    for name, (module, attribute, sentence) in COMMANDS.items():
+        part = getattr(import_module(module), attribute) if name == noun else None
+        if isinstance(part, typer.Typer):
+            app.add_typer(part, name=name, help=sentence, no_args_is_help=True)
+        else:
+            app.command(name, help=sentence)(part or (lambda: None))
+    command = typer.main.get_command(app)
+    global_options.show_everywhere(command)
+    return lambda arguments: command.main(arguments, prog_name="ratemill", standalone_mode=False)
+
+
+if __name__ == "__main__":
+    main()

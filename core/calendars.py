@@ -1,0 +1,1 @@
+"""Tariff calendars: which zone of the day (peak, night, weekend …) an instant belongs to."""

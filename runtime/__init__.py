@@ -1,0 +1,1 @@
+"""Process life: global options, output, progress, jobs with a lease, the supervisor."""

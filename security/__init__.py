@@ -1,0 +1,1 @@
+"""Actors and the audit trail of every change."""

@@ -1,0 +1,180 @@
+"""Files that are whole or absent: tmp → write → fsync → rename → fsync of the folder. The only module that writes files.
+
+All calls to the operating system go through a `FileSystem`, so that a simulation can lose, tear or refuse any of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Buffer, Callable
+from pathlib import Path
+from typing import Protocol
+
+from core import randomness
+from core.errors import DamagedFile, RatemillError
+
+_READ_SIZE = 1 << 20
+
+
+class FileSystem(Protocol):
+    """What storage needs of the operating system."""
+
+    def create(self, path: Path) -> int: ...
+
+    def write(self, descriptor: int, data: Buffer) -> int: ...
+
+    def fsync(self, descriptor: int) -> None: ...
+
+    def close(self, descriptor: int) -> None: ...
+
+    def rename(self, source: Path, target: Path) -> None: ...
+
+    def fsync_folder(self, folder: Path) -> None: ...
+
+    def remove(self, path: Path) -> None: ...
+
+
+class SystemFileSystem:
+    """The real one."""
+
+    def create(self, path: Path) -> int:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+
+    def write(self, descriptor: int, data: Buffer) -> int:
+        return os.write(descriptor, data)
+
+    def fsync(self, descriptor: int) -> None:
+        os.fsync(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        os.rename(source, target)
+
+    def fsync_folder(self, folder: Path) -> None:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+
+_file_system: FileSystem = SystemFileSystem()
+
+
+def use(file_system: FileSystem) -> FileSystem:
+    """Put another file system in place; returns the one that was there."""
+    global _file_system
+    before, _file_system = _file_system, file_system
+    return before
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside `path` that no reader takes for a finished file."""
+    return path.with_name(f".{path.name}.{randomness.token(6)}.tmp")
+
+
+def write_whole(path: Path, data: Buffer) -> str:
+    """Write `data` as `path`, replacing what was there; returns the SHA-256. After a crash the file is old or new, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_name(path)
+    try:
+        descriptor = _file_system.create(temporary)
+        try:
+            _write_all(descriptor, data)
+            _file_system.fsync(descriptor)
+        finally:
+            _file_system.close(descriptor)
+        _file_system.rename(temporary, path)
+        _file_system.fsync_folder(path.parent)
+    except OSError as error:
+        _file_system.remove(temporary)
+        raise explain(error, path) from error
+    return hashlib.sha256(data).hexdigest()
+
+
+def finish_whole(temporary: Path, path: Path) -> str:
+    """Make a file that a library wrote under a temporary name durable and visible as `path`; returns its SHA-256."""
+    try:
+        digest = digest_of(temporary)
+        descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _file_system.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        _file_system.rename(temporary, path)
+        _file_system.fsync_folder(path.parent)
+    except OSError as error:
+        raise explain(error, path) from error
+    return digest
+
+
+def build_whole(path: Path, build: Callable[[Path], None]) -> str:
+    """Let `build` write a temporary file, then make it `path`; nothing is left behind if it fails. Returns the SHA-256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_name(path)
+    try:
+        build(temporary)
+        return finish_whole(temporary, path)
+    except OSError as error:
+        raise explain(error, path) from error
+    finally:
+        _file_system.remove(temporary)
+
+
+def remove(path: Path) -> None:
+    """Delete a file if it is there."""
+    _file_system.remove(path)
+
+
+def _write_all(descriptor: int, data: Buffer) -> None:
+    view = memoryview(data).cast("B")
+    while view.nbytes:
+        view = view[_file_system.write(descriptor, view):]
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_READ_SIZE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def verify(path: Path, digest: str) -> Path:
+    """The path, if its content still has this SHA-256. Raises DamagedFile, naming what was found."""
+    try:
+        found = digest_of(path)
+    except FileNotFoundError:
+        raise DamagedFile(f"{path} is missing", "restore it from a backup, or replay what it was made from") from None
+    if found != digest:
+        raise DamagedFile(f"{path} does not match its digest (expected {digest[:16]}…, found {found[:16]}…)",
+                          "restore it from a backup, or replay what it was made from")
+    return path
+
+
+def explain(error: OSError, path: Path) -> RatemillError:
+    """An error of the operating system as one that says what to do."""
+    hints = {
+        errno.ENOSPC: "the disk is full: free some space and run the same command again, nothing is half written",
+        errno.EDQUOT: "the quota is used up: raise it and run the same command again",
+        errno.EACCES: "this user may not write there: correct the owner or the mode of the folder",
+        errno.EROFS: "the file system is mounted read-only",
+        errno.EIO: "the disk reports an error: look at the kernel's log",
+    }
+    return RatemillError(f"{path} can't be written: {error.strerror or error}", hints.get(error.errno or 0, ""))
+
+
+def sweep_temporaries(folder: Path) -> int:
+    """Delete what writers that were killed left behind in a folder that nobody else writes now; returns how many."""
+    leftovers = [path for path in folder.rglob(".*.tmp") if path.is_file()] if folder.is_dir() else []
+    for path in leftovers:
+        _file_system.remove(path)
+    return len(leftovers)
