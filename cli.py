@@ -63,8 +63,13 @@ def _command(words: list[str]) -> Any:
 
     from runtime import globals as global_options
 
-    app = typer.Typer(name="ratemill", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
-                      help="Billing for internet providers: from a router's flow packets to an invoice.")
+    app = typer.Typer(
+        name="ratemill",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        help="Billing for internet providers: from a router's flow packets to an invoice.",
+    )
     app.callback()(lambda: None)
     noun = next((word for word in words if not word.startswith("-")), "")
     for name, (module, attribute, sentence) in COMMANDS.items():

@@ -8,8 +8,21 @@ from dataclasses import dataclass
 IPV4_MAPPED = b"\x00" * 10 + b"\xff\xff"
 NO_ADDRESS = b"\x00" * 16
 
-PROTOCOL_NUMBERS = {"icmp": 1, "igmp": 2, "ipip": 4, "tcp": 6, "udp": 17, "dccp": 33, "gre": 47, "esp": 50, "ah": 51,
-                    "icmpv6": 58, "ospf": 89, "sctp": 132, "udplite": 136}
+PROTOCOL_NUMBERS = {
+    "icmp": 1,
+    "igmp": 2,
+    "ipip": 4,
+    "tcp": 6,
+    "udp": 17,
+    "dccp": 33,
+    "gre": 47,
+    "esp": 50,
+    "ah": 51,
+    "icmpv6": 58,
+    "ospf": 89,
+    "sctp": 132,
+    "udplite": 136,
+}
 """Protocol keywords of the IANA registry that appear in leases and filters."""
 
 

@@ -17,15 +17,24 @@ import time
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Kernel = Callable[..., Any]
 
 STAMPS_KEPT = 4
-LAYERS = (("core",), ("storage",), ("runtime",), ("security",), ("subscribers",), ("collector", "aggregation", "rating"),
-          ("ledger",), ("invoicing",), ("monitoring",))
+LAYERS = (
+    ("core",),
+    ("storage",),
+    ("runtime",),
+    ("security",),
+    ("subscribers",),
+    ("collector", "aggregation", "rating"),
+    ("ledger",),
+    ("invoicing",),
+    ("monitoring",),
+)
 """The import rule of the product, lowest first; tests hold it against import-linter's contract."""
 
 
@@ -60,7 +69,9 @@ def _prune(folder: Path) -> None:
     """Forget the caches of old sources, so that they can't grow without bound."""
     week_ago = time.time() - 7 * 86400
     try:
-        others = sorted((p for p in folder.parent.iterdir() if p != folder), key=lambda p: p.stat().st_mtime, reverse=True)
+        others = sorted(
+            (p for p in folder.parent.iterdir() if p != folder), key=lambda p: p.stat().st_mtime, reverse=True
+        )
         for old in others[STAMPS_KEPT:]:
             if old.stat().st_mtime < week_ago:
                 shutil.rmtree(old, ignore_errors=True)
@@ -82,22 +93,23 @@ def cache_folder(package: str) -> Path | None:
     return folder
 
 
-def _compile(function: Function, **flags: bool) -> Function:
+def _compile(function: Kernel, **flags: bool) -> Kernel:
     folder = cache_folder(function.__module__.partition(".")[0])
     if folder is not None:
-        numba.config.CACHE_DIR = str(folder)  # read by numba while it decorates
-    compiled: Function = numba.njit(
+        numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]  # read by numba while it decorates
+    compile_: Callable[..., Callable[[Kernel], Kernel]] = numba.njit
+    decorate = compile_(
         nogil=True, cache=folder is not None, error_model="numpy", fastmath=False, boundscheck=False, **flags
-    )(function)
-    return compiled
+    )
+    return decorate(function)
 
 
-def kernel(function: Function) -> Function:
+def kernel(function: Kernel) -> Kernel:
     """Compile a hot loop: arrays in, arrays out, fault codes back, never an exception, no interpreter lock held."""
     return _compile(function)
 
 
-def inline_kernel(function: Function) -> Function:
+def inline_kernel(function: Kernel) -> Kernel:
     """A small step of a kernel in the same file, always merged into its caller by LLVM."""
     return _compile(function, forceinline=True)
 

@@ -40,7 +40,9 @@ def time_zone(name: str) -> ZoneInfo:
         import difflib
 
         near = difflib.get_close_matches(name, available_timezones(), 1)
-        raise ValueError(f"'{name}' is not an IANA time zone" + (f", did you mean {near[0]}?" if near else "")) from None
+        raise ValueError(
+            f"'{name}' is not an IANA time zone" + (f", did you mean {near[0]}?" if near else "")
+        ) from None
 
 
 def to_ms(moment: datetime) -> int:

@@ -183,12 +183,24 @@ CHARGES = pa.schema(
         column("unit", pa.string(), "", "Unit of the quantity: month, GB, Mbit/s …"),
         column("unit_price", pa.string(), "", "The price as the plan's text writes it."),
         column("net_minor", pa.int64(), "minor units", "Net amount, rounded once."),
-        column("gross_minor", pa.int64(), "minor units", "Gross amount of a line whose price includes the tax.",
-               nullable=True),
+        column(
+            "gross_minor",
+            pa.int64(),
+            "minor units",
+            "Gross amount of a line whose price includes the tax.",
+            nullable=True,
+        ),
         column("tax", pa.string(), "", "Tax category of the plan."),
         column("currency", pa.string(), "", "ISO 4217 code."),
         column("bookable", INSTANT, "ms", "Earliest instant at which the charge may be booked."),
     ]
 )
 
-ALL = {"flows": FLOWS, "cells": CELLS, "outcomes": OUTCOMES, "usage": USAGE, "usage_5min": USAGE_5MIN, "charges": CHARGES}
+ALL = {
+    "flows": FLOWS,
+    "cells": CELLS,
+    "outcomes": OUTCOMES,
+    "usage": USAGE,
+    "usage_5min": USAGE_5MIN,
+    "charges": CHARGES,
+}

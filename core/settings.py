@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from core import money, periods
 from core.errors import SettingsError
@@ -28,22 +28,44 @@ Document = Mapping[str, Any]
 Section = TypeVar("Section")
 
 SECTIONS: dict[str, str] = {
-    "seller": "core", "tax": "core",
+    "seller": "core",
+    "tax": "core",
     "database": "storage",
     "run": "runtime",
-    "metering": "subscribers", "realm": "subscribers", "infrastructure": "subscribers",
-    "collector": "collector", "sampling": "collector", "time": "collector", "exporter": "collector",
-    "class": "aggregation", "aggregation": "aggregation",
+    "metering": "subscribers",
+    "realm": "subscribers",
+    "infrastructure": "subscribers",
+    "collector": "collector",
+    "sampling": "collector",
+    "time": "collector",
+    "exporter": "collector",
+    "class": "aggregation",
+    "aggregation": "aggregation",
     "invoice": "invoicing",
 }
 """Every top-level name that ratemill.toml may hold, and the package that reads it."""
 
 
-def setting(default: Any = dataclasses.MISSING, *, what: str, unit: str = "", lowest: int | None = None,
-            highest: int | None = None, choices: Sequence[str] = (), parse: Callable[[Any], Any] | None = None,
-            default_factory: Callable[[], Any] | None = None) -> Any:
+def setting(
+    default: Any = dataclasses.MISSING,
+    *,
+    what: str,
+    unit: str = "",
+    lowest: int | None = None,
+    highest: int | None = None,
+    choices: Sequence[str] = (),
+    parse: Callable[[Any], Any] | None = None,
+    default_factory: Callable[[], Any] | None = None,
+) -> Any:
     """A field of a settings dataclass. `parse` turns the TOML value into the field's and raises ValueError."""
-    metadata = {"what": what, "unit": unit, "lowest": lowest, "highest": highest, "choices": tuple(choices), "parse": parse}
+    metadata = {
+        "what": what,
+        "unit": unit,
+        "lowest": lowest,
+        "highest": highest,
+        "choices": tuple(choices),
+        "parse": parse,
+    }
     if default_factory is not None:
         return field(default_factory=default_factory, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -54,7 +76,9 @@ def load(path: Path) -> Document:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SettingsError(f"{path} does not exist", "make a home with `ratemill init`, or name one with --home") from None
+        raise SettingsError(
+            f"{path} does not exist", "make a home with `ratemill init`, or name one with --home"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: {error}", "correct the line; the format is TOML (https://toml.io)") from None
     unknown = [_unknown(name, SECTIONS, "section") for name in document if name not in SECTIONS]
@@ -80,12 +104,14 @@ def read_list(document: Document, name: str, kind: type[Section]) -> tuple[Secti
     """The sections [[name]], in order."""
     tables = document.get(name, [])
     if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
-        raise SettingsError(f"[[{name}]] is not a list of tables", f"write each one as [[{name}]] and key = value lines")
+        raise SettingsError(
+            f"[[{name}]] is not a list of tables", f"write each one as [[{name}]] and key = value lines"
+        )
     return tuple(_build(table, kind, f"[[{name}]] number {number}") for number, table in enumerate(tables, 1))
 
 
 def _build(table: Mapping[str, Any], kind: type[Section], where: str) -> Section:
-    fields = {f.name.rstrip("_"): f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    fields = {f.name.rstrip("_"): f for f in dataclasses.fields(cast(Any, kind))}
     hints = get_type_hints(kind)
     problems = [_unknown(key, fields, "key") for key in table if key not in fields]
     values: dict[str, Any] = {}
@@ -112,18 +138,22 @@ def _value(value: Any, hint: Any, metadata: Mapping[str, Any]) -> Any:
         if not isinstance(value, list):
             raise ValueError("is not a list")
         return tuple(_value(item, get_args(hint)[0], {}) for item in value)
-    if hint is int and isinstance(value, bool) or not isinstance(value, hint):
+    if (hint is int and isinstance(value, bool)) or not isinstance(value, hint):
         raise ValueError(f"{value!r} is not {_noun(hint)}")
-    for bound, wrong in (("lowest", lambda low: value < low), ("highest", lambda high: value > high)):
-        if metadata.get(bound) is not None and wrong(metadata[bound]):
-            raise ValueError(f"{value} is beyond the {bound} allowed, {metadata[bound]}{' ' + metadata['unit'] if metadata['unit'] else ''}")
+    lowest, highest, unit = metadata.get("lowest"), metadata.get("highest"), metadata.get("unit", "")
+    if lowest is not None and value < lowest:
+        raise ValueError(f"{value} is less than the lowest allowed, {lowest} {unit}".rstrip())
+    if highest is not None and value > highest:
+        raise ValueError(f"{value} is more than the highest allowed, {highest} {unit}".rstrip())
     if metadata.get("choices") and value not in metadata["choices"]:
         raise ValueError(f"'{value}' is none of {', '.join(metadata['choices'])}")
     return value
 
 
 def _noun(hint: Any) -> str:
-    return {int: "a whole number", str: "a text in quotes", bool: "true or false"}.get(hint, getattr(hint, "__name__", str(hint)))
+    return {int: "a whole number", str: "a text in quotes", bool: "true or false"}.get(
+        hint, getattr(hint, "__name__", str(hint))
+    )
 
 
 def _resolve_secret(value: Any) -> Any:
@@ -217,6 +247,8 @@ def percent_on(rates: Sequence[TaxRate], category: str, day: date) -> Fraction:
     """The percentage of a category on a day: the latest `from` not after it. Raises SettingsError without one."""
     valid = [rate for rate in rates if rate.category == category and rate.from_ <= day]
     if not valid:
-        raise SettingsError(f"no [[tax]] says the percentage of category '{category}' on {day}",
-                            "add a [[tax]] with this category and a `from` not after that day")
+        raise SettingsError(
+            f"no [[tax]] says the percentage of category '{category}' on {day}",
+            "add a [[tax]] with this category and a `from` not after that day",
+        )
     return max(valid, key=lambda rate: rate.from_).percent

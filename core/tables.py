@@ -7,7 +7,18 @@ addresses 16 bytes, amounts whole minor units. An open end of an interval is `co
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 metadata = MetaData()
 
@@ -20,248 +31,394 @@ def _id() -> Column[int]:
 
 # storage ------------------------------------------------------------------------------------------------------------
 manifest_version = Table(  # one row a commit that changes which files are the truth
-    "manifest_version", metadata, _id(),
-    Column("at", BigInteger, nullable=False), Column("kind", Text, nullable=False), Column("detail", Text, nullable=False),
+    "manifest_version",
+    metadata,
+    _id(),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("detail", Text, nullable=False),
 )
 
 # security -----------------------------------------------------------------------------------------------------------
 audit = Table(
-    "audit", metadata, _id(),
-    Column("at", BigInteger, nullable=False), Column("actor", Text, nullable=False), Column("reason", Text, nullable=False),
-    Column("action", Text, nullable=False), Column("subject", Text, nullable=False),
-    Column("before", Text), Column("after", Text),
+    "audit",
+    metadata,
+    _id(),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("before", Text),
+    Column("after", Text),
 )
 
 # runtime ------------------------------------------------------------------------------------------------------------
 job_lease = Table(  # who may do a job now; a dead owner's lease is taken over
-    "job_lease", metadata,
-    Column("name", Text, primary_key=True), Column("owner", Text, nullable=False), Column("host", Text, nullable=False),
-    Column("pid", BigInteger, nullable=False), Column("pid_started", BigInteger, nullable=False),
-    Column("taken", BigInteger, nullable=False), Column("until", BigInteger, nullable=False),
+    "job_lease",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", BigInteger, nullable=False),
+    Column("pid_started", BigInteger, nullable=False),
+    Column("taken", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
 )
 job_run = Table(
-    "job_run", metadata, _id(),
-    Column("name", Text, nullable=False), Column("started", BigInteger, nullable=False), Column("ended", BigInteger),
-    Column("result", Text), Column("detail", Text),
+    "job_run",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False),
+    Column("started", BigInteger, nullable=False),
+    Column("ended", BigInteger),
+    Column("result", Text),
+    Column("detail", Text),
 )
 
 # subscribers --------------------------------------------------------------------------------------------------------
 account = Table(
-    "account", metadata,
-    Column("account", Text, primary_key=True), Column("name", Text, nullable=False), Column("kind", Text, nullable=False),
-    Column("email", Text, nullable=False), Column("phone", Text, nullable=False), Column("address", Text, nullable=False),
+    "account",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("email", Text, nullable=False),
+    Column("phone", Text, nullable=False),
+    Column("address", Text, nullable=False),
 )
 service = Table(
-    "service", metadata, _id(),
+    "service",
+    metadata,
+    _id(),
     Column("service", Text, nullable=False, unique=True),
-    Column("account", Text, ForeignKey("account.account"), nullable=False), Column("contract", Text, nullable=False),
+    Column("account", Text, ForeignKey("account.account"), nullable=False),
+    Column("contract", Text, nullable=False),
 )
 subscription = Table(  # a row of subscribers.csv: a service under one plan for a time
-    "subscription", metadata, _id(),
+    "subscription",
+    metadata,
+    _id(),
     Column("service_id", BigInteger, ForeignKey("service.id"), nullable=False),
     Column("plan", Text),  # null: usage without plan
     Column("start_date", Text, nullable=False),  # ISO local date; empty: from the beginning of time
     Column("end_date", Text, nullable=False),  # ISO local date, exclusive; empty: open
-    Column("start_ms", BigInteger, nullable=False), Column("end_ms", BigInteger, nullable=False),
-    Column("timezone", Text, nullable=False), Column("currency", Text, nullable=False),
+    Column("start_ms", BigInteger, nullable=False),
+    Column("end_ms", BigInteger, nullable=False),
+    Column("timezone", Text, nullable=False),
+    Column("currency", Text, nullable=False),
     UniqueConstraint("service_id", "start_date"),
 )
 lease = Table(
-    "lease", metadata, _id(),
+    "lease",
+    metadata,
+    _id(),
     Column("realm", Text, nullable=False),
     Column("address", LargeBinary, nullable=False),  # first address of the prefix, 16 bytes
     Column("prefix_length", Integer, nullable=False),  # of 128; a lone IPv4 address is 128
     Column("protocol", Integer),  # null: all
-    Column("port_first", Integer), Column("port_last", Integer),  # null: all
-    Column("start_ms", BigInteger, nullable=False), Column("end_ms", BigInteger, nullable=False),
+    Column("port_first", Integer),
+    Column("port_last", Integer),  # null: all
+    Column("start_ms", BigInteger, nullable=False),
+    Column("end_ms", BigInteger, nullable=False),
     Column("service_id", BigInteger, ForeignKey("service.id"), nullable=False),
     Index("lease_key", "realm", "address", "prefix_length"),
 )
 input_change = Table(  # what attribution depends on has changed for the instants [from_ms, to_ms)
-    "input_change", metadata, Column("version", _ROW_ID, primary_key=True, autoincrement=True),
-    Column("at", BigInteger, nullable=False), Column("kind", Text, nullable=False),
-    Column("from_ms", BigInteger, nullable=False), Column("to_ms", BigInteger, nullable=False),
+    "input_change",
+    metadata,
+    Column("version", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("from_ms", BigInteger, nullable=False),
+    Column("to_ms", BigInteger, nullable=False),
     Column("detail", Text, nullable=False),
 )
 
 # collector ----------------------------------------------------------------------------------------------------------
 segment = Table(  # an immutable file of flows (core.schemas.FLOWS)
-    "segment", metadata, _id(),
+    "segment",
+    metadata,
+    _id(),
     Column("collector", Text, nullable=False),  # id of the collector, or replay:…
     Column("path", Text, nullable=False, unique=True),  # below the home
     Column("digest", Text, nullable=False),  # SHA-256 of the file
     Column("content_digest", Text, nullable=False),  # over the uncompressed columns: the identity of the segment
     Column("octets_size", BigInteger, nullable=False),  # size of the file
-    Column("flows", BigInteger, nullable=False), Column("octets", BigInteger, nullable=False),
-    Column("received_first", BigInteger), Column("received_last", BigInteger),
-    Column("start_first", BigInteger), Column("end_last", BigInteger),
-    Column("block_first", BigInteger), Column("block_last", BigInteger),  # of the journal
-    Column("decoder_version", Text, nullable=False), Column("settings_digest", Text, nullable=False),
+    Column("flows", BigInteger, nullable=False),
+    Column("octets", BigInteger, nullable=False),
+    Column("received_first", BigInteger),
+    Column("received_last", BigInteger),
+    Column("start_first", BigInteger),
+    Column("end_last", BigInteger),
+    Column("block_first", BigInteger),
+    Column("block_last", BigInteger),  # of the journal
+    Column("decoder_version", Text, nullable=False),
+    Column("settings_digest", Text, nullable=False),
     Column("manifest_version", BigInteger, nullable=False),
 )
 intake = Table(  # what became of datagrams and records, for the balances; one row per segment × exporter × quarter hour
-    "intake", metadata, _id(),
+    "intake",
+    metadata,
+    _id(),
     Column("segment_id", BigInteger, ForeignKey("segment.id"), nullable=False),
-    Column("exporter", LargeBinary, nullable=False), Column("domain", BigInteger, nullable=False),
+    Column("exporter", LargeBinary, nullable=False),
+    Column("domain", BigInteger, nullable=False),
     Column("export_protocol", Integer, nullable=False),
     Column("slot", BigInteger, nullable=False),  # quarter hour of `received`
-    Column("datagrams", BigInteger, nullable=False), Column("decoded", BigInteger, nullable=False),
-    Column("faulted", BigInteger, nullable=False), Column("duplicate", BigInteger, nullable=False),
+    Column("datagrams", BigInteger, nullable=False),
+    Column("decoded", BigInteger, nullable=False),
+    Column("faulted", BigInteger, nullable=False),
+    Column("duplicate", BigInteger, nullable=False),
     Column("refused", BigInteger, nullable=False),
-    Column("data_records", BigInteger, nullable=False), Column("options_records", BigInteger, nullable=False),
-    Column("flow_records", BigInteger, nullable=False), Column("not_a_flow", BigInteger, nullable=False),
-    Column("faulted_records", BigInteger, nullable=False), Column("waiting_sets", BigInteger, nullable=False),
+    Column("data_records", BigInteger, nullable=False),
+    Column("options_records", BigInteger, nullable=False),
+    Column("flow_records", BigInteger, nullable=False),
+    Column("not_a_flow", BigInteger, nullable=False),
+    Column("faulted_records", BigInteger, nullable=False),
+    Column("waiting_sets", BigInteger, nullable=False),
 )
 fault = Table(
-    "fault", metadata, _id(),
+    "fault",
+    metadata,
+    _id(),
     Column("segment_id", BigInteger, ForeignKey("segment.id"), nullable=False),
-    Column("exporter", LargeBinary, nullable=False), Column("domain", BigInteger, nullable=False),
-    Column("kind", Text, nullable=False), Column("count", BigInteger, nullable=False),
+    Column("exporter", LargeBinary, nullable=False),
+    Column("domain", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("count", BigInteger, nullable=False),
 )
 segment_slot = Table(  # scaled octets of a segment's flows by UTC quarter hour of the flow, cut by the cumulative split
-    "segment_slot", metadata,
+    "segment_slot",
+    metadata,
     Column("segment_id", BigInteger, ForeignKey("segment.id"), primary_key=True),
-    Column("slot", BigInteger, primary_key=True), Column("octets", BigInteger, nullable=False),
+    Column("slot", BigInteger, primary_key=True),
+    Column("octets", BigInteger, nullable=False),
 )
 exporter_state = Table(  # cumulative, per collector: what `exporters list` shows
-    "exporter_state", metadata,
-    Column("collector", Text, primary_key=True), Column("exporter", LargeBinary, primary_key=True),
-    Column("domain", BigInteger, primary_key=True), Column("export_protocol", Integer, primary_key=True),
-    Column("received", BigInteger, nullable=False), Column("missing", BigInteger, nullable=False),
-    Column("duplicate", BigInteger, nullable=False), Column("reordered", BigInteger, nullable=False),
-    Column("restarts", BigInteger, nullable=False), Column("faulted", BigInteger, nullable=False),
-    Column("waiting", BigInteger, nullable=False), Column("first", BigInteger, nullable=False),
+    "exporter_state",
+    metadata,
+    Column("collector", Text, primary_key=True),
+    Column("exporter", LargeBinary, primary_key=True),
+    Column("domain", BigInteger, primary_key=True),
+    Column("export_protocol", Integer, primary_key=True),
+    Column("received", BigInteger, nullable=False),
+    Column("missing", BigInteger, nullable=False),
+    Column("duplicate", BigInteger, nullable=False),
+    Column("reordered", BigInteger, nullable=False),
+    Column("restarts", BigInteger, nullable=False),
+    Column("faulted", BigInteger, nullable=False),
+    Column("waiting", BigInteger, nullable=False),
+    Column("first", BigInteger, nullable=False),
     Column("last", BigInteger, nullable=False),
 )
 decoder_position = Table(  # up to which journal block a collector's datagrams are in segments, and the state after it
-    "decoder_position", metadata,
-    Column("collector", Text, primary_key=True), Column("block", BigInteger, nullable=False),
-    Column("state_path", Text), Column("state_digest", Text),
+    "decoder_position",
+    metadata,
+    Column("collector", Text, primary_key=True),
+    Column("block", BigInteger, nullable=False),
+    Column("state_path", Text),
+    Column("state_digest", Text),
 )
 replayed_file = Table(
-    "replayed_file", metadata, _id(),
-    Column("digest", Text, nullable=False), Column("name", Text, nullable=False), Column("collector", Text, nullable=False),
+    "replayed_file",
+    metadata,
+    _id(),
+    Column("digest", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("collector", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
     Index("replayed_file_digest", "digest"),
 )
 
 # aggregation --------------------------------------------------------------------------------------------------------
 traffic_class = Table(
-    "traffic_class", metadata, _id(), Column("name", Text, nullable=False, unique=True),
+    "traffic_class",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
 )
 batch = Table(  # cells made from some segments; replaced ones keep their row
-    "batch", metadata, _id(),
+    "batch",
+    metadata,
+    _id(),
     Column("from_version", BigInteger, nullable=False),  # manifest version that brought it
     Column("to_version", BigInteger),  # manifest version that replaced it, null while it counts
     Column("input_version", BigInteger, nullable=False),  # newest input_change it was made with
-    Column("from_ms", BigInteger, nullable=False), Column("to_ms", BigInteger, nullable=False),  # extent of its flows
+    Column("from_ms", BigInteger, nullable=False),
+    Column("to_ms", BigInteger, nullable=False),  # extent of its flows
 )
 consumed = Table(  # exactly once: a segment is in one batch that counts
-    "consumed", metadata,
+    "consumed",
+    metadata,
     Column("segment_id", BigInteger, ForeignKey("segment.id"), primary_key=True),
     Column("batch_id", BigInteger, ForeignKey("batch.id"), nullable=False),
 )
 cell_file = Table(
-    "cell_file", metadata, _id(),
+    "cell_file",
+    metadata,
+    _id(),
     Column("batch_id", BigInteger, ForeignKey("batch.id"), nullable=False),
     Column("kind", Text, nullable=False),  # cells or outcomes
-    Column("path", Text, nullable=False, unique=True), Column("digest", Text, nullable=False),
-    Column("rows", BigInteger, nullable=False), Column("octets", BigInteger, nullable=False),
-    Column("slot_first", BigInteger), Column("slot_last", BigInteger),
+    Column("path", Text, nullable=False, unique=True),
+    Column("digest", Text, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("octets", BigInteger, nullable=False),
+    Column("slot_first", BigInteger),
+    Column("slot_last", BigInteger),
 )
 attributed = Table(  # the other side of the balance `used_octets`: octets attributed, by the service's local month
-    "attributed", metadata,
+    "attributed",
+    metadata,
     Column("batch_id", BigInteger, ForeignKey("batch.id"), primary_key=True),
-    Column("period", Text, primary_key=True), Column("octets", BigInteger, nullable=False),
+    Column("period", Text, primary_key=True),
+    Column("octets", BigInteger, nullable=False),
 )
 generation = Table(  # a published DuckDB file
-    "generation", metadata, _id(),
-    Column("at", BigInteger, nullable=False), Column("manifest_version", BigInteger, nullable=False),
-    Column("path", Text, nullable=False, unique=True), Column("digest", Text, nullable=False),
+    "generation",
+    metadata,
+    _id(),
+    Column("at", BigInteger, nullable=False),
+    Column("manifest_version", BigInteger, nullable=False),
+    Column("path", Text, nullable=False, unique=True),
+    Column("digest", Text, nullable=False),
     Column("input_version", BigInteger, nullable=False),
 )
 
 # rating -------------------------------------------------------------------------------------------------------------
 plan_version = Table(
-    "plan_version", metadata, _id(),
-    Column("name", Text, nullable=False), Column("valid_from", Text, nullable=False),  # ISO date
-    Column("currency", Text, nullable=False), Column("tax", Text, nullable=False),
+    "plan_version",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False),
+    Column("valid_from", Text, nullable=False),  # ISO date
+    Column("currency", Text, nullable=False),
+    Column("tax", Text, nullable=False),
     Column("prices", Text, nullable=False),  # exclusive or inclusive
     Column("calendar", Text),  # null: no zones
     Column("five_minutes", Integer, nullable=False),  # 1: needs 5-minute slots
     Column("document", Text, nullable=False),  # the plan as JSON (core.calendars and rating.plans read it)
-    Column("digest", Text, nullable=False), Column("at", BigInteger, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
     UniqueConstraint("name", "valid_from"),
 )
 calendar_version = Table(
-    "calendar_version", metadata, _id(),
-    Column("name", Text, nullable=False), Column("valid_from", Text, nullable=False),
+    "calendar_version",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False),
+    Column("valid_from", Text, nullable=False),
     Column("document", Text, nullable=False),  # JSON with the holidays frozen into it
-    Column("digest", Text, nullable=False), Column("at", BigInteger, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
     UniqueConstraint("name", "valid_from"),
 )
 rate_run = Table(  # the newest row of a period is the one that counts
-    "rate_run", metadata, _id(),
-    Column("period", Text, nullable=False), Column("at", BigInteger, nullable=False),
-    Column("as_of", BigInteger, nullable=False), Column("engine_version", Text, nullable=False),
-    Column("manifest_version", BigInteger, nullable=False), Column("generation", Text),
-    Column("path", Text, nullable=False), Column("digest", Text, nullable=False), Column("rows", BigInteger, nullable=False),
-    Column("usage_path", Text, nullable=False), Column("usage_digest", Text, nullable=False),  # frozen usage it rated
-    Column("rated_octets", BigInteger, nullable=False), Column("without_plan_octets", BigInteger, nullable=False),
+    "rate_run",
+    metadata,
+    _id(),
+    Column("period", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("as_of", BigInteger, nullable=False),
+    Column("engine_version", Text, nullable=False),
+    Column("manifest_version", BigInteger, nullable=False),
+    Column("generation", Text),
+    Column("path", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("usage_path", Text, nullable=False),
+    Column("usage_digest", Text, nullable=False),  # frozen usage it rated
+    Column("rated_octets", BigInteger, nullable=False),
+    Column("without_plan_octets", BigInteger, nullable=False),
     Column("sampled_refused_octets", BigInteger, nullable=False),
     Index("rate_run_period", "period"),
 )
 
 # ledger -------------------------------------------------------------------------------------------------------------
 ledger_transaction = Table(
-    "ledger_transaction", metadata, _id(),
-    Column("at", BigInteger, nullable=False), Column("effective", Text, nullable=False),  # ISO date
-    Column("kind", Text, nullable=False), Column("reference", Text, nullable=False, unique=True),
-    Column("period", Text), Column("actor", Text, nullable=False), Column("reason", Text, nullable=False),
+    "ledger_transaction",
+    metadata,
+    _id(),
+    Column("at", BigInteger, nullable=False),
+    Column("effective", Text, nullable=False),  # ISO date
+    Column("kind", Text, nullable=False),
+    Column("reference", Text, nullable=False, unique=True),
+    Column("period", Text),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
 )
 posting = Table(
-    "posting", metadata, _id(),
+    "posting",
+    metadata,
+    _id(),
     Column("transaction_id", BigInteger, ForeignKey("ledger_transaction.id"), nullable=False),
     Column("ledger_account", Text, nullable=False),  # receivables, revenue:fee, tax:standard …
     Column("subject", Text, nullable=False),  # the subscriber's account, or empty
-    Column("currency", Text, nullable=False), Column("amount_minor", BigInteger, nullable=False),  # debit positive
-    Index("posting_transaction", "transaction_id"), Index("posting_account", "ledger_account", "subject"),
+    Column("currency", Text, nullable=False),
+    Column("amount_minor", BigInteger, nullable=False),  # debit positive
+    Index("posting_transaction", "transaction_id"),
+    Index("posting_account", "ledger_account", "subject"),
 )
 
 # invoicing ----------------------------------------------------------------------------------------------------------
 number_series = Table(
-    "number_series", metadata,
-    Column("series", Text, primary_key=True), Column("last", BigInteger, nullable=False),
+    "number_series",
+    metadata,
+    Column("series", Text, primary_key=True),
+    Column("last", BigInteger, nullable=False),
 )
 invoice = Table(
-    "invoice", metadata, _id(),
-    Column("number", Text, nullable=False, unique=True), Column("account", Text, ForeignKey("account.account"), nullable=False),
-    Column("period", Text, nullable=False), Column("currency", Text, nullable=False),
-    Column("net_minor", BigInteger, nullable=False), Column("tax_minor", BigInteger, nullable=False),
+    "invoice",
+    metadata,
+    _id(),
+    Column("number", Text, nullable=False, unique=True),
+    Column("account", Text, ForeignKey("account.account"), nullable=False),
+    Column("period", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("net_minor", BigInteger, nullable=False),
+    Column("tax_minor", BigInteger, nullable=False),
     Column("gross_minor", BigInteger, nullable=False),
-    Column("issued", BigInteger, nullable=False), Column("due", Text, nullable=False),
-    Column("tax_policy", Text, nullable=False), Column("rate_run_id", BigInteger, ForeignKey("rate_run.id"), nullable=False),
+    Column("issued", BigInteger, nullable=False),
+    Column("due", Text, nullable=False),
+    Column("tax_policy", Text, nullable=False),
+    Column("rate_run_id", BigInteger, ForeignKey("rate_run.id"), nullable=False),
     Column("document", Text, nullable=False),  # the frozen invoice as JSON: seller, buyer, versions, lines, taxes
     Column("digest", Text, nullable=False),
     Index("invoice_period", "period"),
 )
 invoice_line = Table(
-    "invoice_line", metadata,
-    Column("invoice_id", BigInteger, ForeignKey("invoice.id"), primary_key=True), Column("line", Integer, primary_key=True),
+    "invoice_line",
+    metadata,
+    Column("invoice_id", BigInteger, ForeignKey("invoice.id"), primary_key=True),
+    Column("line", Integer, primary_key=True),
     Column("period", Text, nullable=False),  # of the charge: an earlier one for a difference
-    Column("service", Text, nullable=False), Column("plan", Text, nullable=False), Column("plan_version", Text, nullable=False),
-    Column("start_date", Text, nullable=False), Column("end_date", Text, nullable=False),
-    Column("charge_line", Text, nullable=False), Column("kind", Text, nullable=False),
-    Column("zone", Text), Column("class", Text), Column("direction", Text),
-    Column("description", Text, nullable=False), Column("quantity", Text, nullable=False), Column("unit", Text, nullable=False),
-    Column("unit_price", Text, nullable=False), Column("net_minor", BigInteger, nullable=False),
-    Column("gross_minor", BigInteger), Column("tax_category", Text, nullable=False), Column("tax_percent", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("plan_version", Text, nullable=False),
+    Column("start_date", Text, nullable=False),
+    Column("end_date", Text, nullable=False),
+    Column("charge_line", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("zone", Text),
+    Column("class", Text),
+    Column("direction", Text),
+    Column("description", Text, nullable=False),
+    Column("quantity", Text, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("unit_price", Text, nullable=False),
+    Column("net_minor", BigInteger, nullable=False),
+    Column("gross_minor", BigInteger),
+    Column("tax_category", Text, nullable=False),
+    Column("tax_percent", Text, nullable=False),
     Column("currency", Text, nullable=False),
     Index("invoice_line_charge", "period", "service"),
 )
 invoice_tax = Table(
-    "invoice_tax", metadata,
+    "invoice_tax",
+    metadata,
     Column("invoice_id", BigInteger, ForeignKey("invoice.id"), primary_key=True),
-    Column("tax_category", Text, primary_key=True), Column("percent", Text, primary_key=True),
-    Column("net_minor", BigInteger, nullable=False), Column("tax_minor", BigInteger, nullable=False),
+    Column("tax_category", Text, primary_key=True),
+    Column("percent", Text, primary_key=True),
+    Column("net_minor", BigInteger, nullable=False),
+    Column("tax_minor", BigInteger, nullable=False),
 )

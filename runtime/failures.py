@@ -36,8 +36,12 @@ def guard(work: Callable[[], object], debug: bool) -> int:
         hint = "free some space and run the same command again" if error.errno == errno.ENOSPC else ""
         return report(RatemillError(str(error), hint), debug)
     except Exception as error:  # the last resort of the command line: say it and point at --debug
-        return report(RatemillError(f"internal error: {type(error).__name__}: {error}",
-                                    "run it again with --debug and report the traceback"), debug)
+        return report(
+            RatemillError(
+                f"internal error: {type(error).__name__}: {error}", "run it again with --debug and report the traceback"
+            ),
+            debug,
+        )
 
 
 def report(error: RatemillError, debug: bool) -> int:

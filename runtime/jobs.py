@@ -24,7 +24,9 @@ LEASE_MS = 3_600_000
 def process_started(pid: int) -> int:
     """Start time of a process in clock ticks since boot (proc(5)), 0 if there is no such process."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19])
+        return int(
+            Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
+        )
     except (OSError, IndexError, ValueError):
         return 0
 
@@ -37,12 +39,22 @@ def hold(engine: sa.Engine, name: str) -> Iterator[None]:
     with sql.transaction(engine) as connection:
         held = connection.execute(sa.select(lease).where(lease.c.name == name)).one_or_none()
         if held is not None and _alive(held):
-            raise Locked(f"'{name}' is being done by process {held.pid} on {held.host}",
-                         "wait for it to end, or stop that process; nothing is lost by either")
+            raise Locked(
+                f"'{name}' is being done by process {held.pid} on {held.host}",
+                "wait for it to end, or stop that process; nothing is lost by either",
+            )
         connection.execute(lease.delete().where(lease.c.name == name))
-        connection.execute(lease.insert().values(
-            name=name, owner=owner, host=socket.gethostname(), pid=os.getpid(),
-            pid_started=process_started(os.getpid()), taken=clock.now_ms(), until=clock.now_ms() + LEASE_MS))
+        connection.execute(
+            lease.insert().values(
+                name=name,
+                owner=owner,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                pid_started=process_started(os.getpid()),
+                taken=clock.now_ms(),
+                until=clock.now_ms() + LEASE_MS,
+            )
+        )
     try:
         yield
     finally:
@@ -52,7 +64,7 @@ def hold(engine: sa.Engine, name: str) -> Iterator[None]:
 
 def _alive(held: sa.Row[tuple[object, ...]]) -> bool:
     if held.host == socket.gethostname():
-        return process_started(held.pid) == held.pid_started != 0
+        return bool(process_started(held.pid) == held.pid_started != 0)
     return bool(held.until > clock.now_ms())
 
 

@@ -56,7 +56,9 @@ def emit_rows(rows: Iterable[Row], columns: Sequence[str], to: str = "") -> None
     with _target(to) as stream:
         if form == "json":
             for row in rows:
-                stream.write(json.dumps({name: row.get(name) for name in columns}, ensure_ascii=False, default=str) + "\n")
+                stream.write(
+                    json.dumps({name: row.get(name) for name in columns}, ensure_ascii=False, default=str) + "\n"
+                )
         elif form == "csv":
             _write_csv(rows, columns, stream)
         else:

@@ -15,12 +15,26 @@ from core import clock, tables
 from core.actor import Actor
 
 
-def record(connection: sa.Connection, actor: Actor, action: str, subject: str,
-           before: Mapping[str, Any] | None = None, after: Mapping[str, Any] | None = None) -> None:
+def record(
+    connection: sa.Connection,
+    actor: Actor,
+    action: str,
+    subject: str,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+) -> None:
     """Add one row; `before` is None for something new, `after` None for something removed."""
-    connection.execute(tables.audit.insert().values(
-        at=clock.now_ms(), actor=actor.name, reason=actor.reason, action=action, subject=subject,
-        before=_text(before), after=_text(after)))
+    connection.execute(
+        tables.audit.insert().values(
+            at=clock.now_ms(),
+            actor=actor.name,
+            reason=actor.reason,
+            action=action,
+            subject=subject,
+            before=_text(before),
+            after=_text(after),
+        )
+    )
 
 
 def _text(state: Mapping[str, Any] | None) -> str | None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Buffer, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from core import randomness
 from core.errors import DamagedFile, RatemillError
+
+Buffer = bytes | bytearray | memoryview
 
 _READ_SIZE = 1 << 20
 
@@ -136,7 +138,7 @@ def remove(path: Path) -> None:
 def _write_all(descriptor: int, data: Buffer) -> None:
     view = memoryview(data).cast("B")
     while view.nbytes:
-        view = view[_file_system.write(descriptor, view):]
+        view = view[_file_system.write(descriptor, view) :]
 
 
 def digest_of(path: Path) -> str:
@@ -155,8 +157,10 @@ def verify(path: Path, digest: str) -> Path:
     except FileNotFoundError:
         raise DamagedFile(f"{path} is missing", "restore it from a backup, or replay what it was made from") from None
     if found != digest:
-        raise DamagedFile(f"{path} does not match its digest (expected {digest[:16]}…, found {found[:16]}…)",
-                          "restore it from a backup, or replay what it was made from")
+        raise DamagedFile(
+            f"{path} does not match its digest (expected {digest[:16]}…, found {found[:16]}…)",
+            "restore it from a backup, or replay what it was made from",
+        )
     return path
 
 

@@ -1,9 +1,9 @@
 """The home folder: where everything that belongs to one provider lies, and how to find it.
 
-    ratemill.toml   settings            segments/     flows (Arrow IPC)        documents/   invoices (PDF, JSON)
-    ratemill.db     SQL (SQLite)        cells/        cells and outcomes       frozen/      usage that charges were made of
-    journal/        datagrams           charges/      charges by period        run/         status of running processes
-                                        generations/  DuckDB for analysts      locks/
+ratemill.toml   settings            segments/     flows (Arrow IPC)        documents/   invoices (PDF, JSON)
+ratemill.db     SQL (SQLite)        cells/        cells and outcomes       frozen/      usage that charges were made of
+journal/        datagrams           charges/      charges by period        run/         status of running processes
+                                    generations/  DuckDB for analysts      locks/
 """
 
 from __future__ import annotations

@@ -14,7 +14,17 @@ import sqlalchemy as sa
 from core import clock
 from core.errors import RatemillError
 
-PACKAGES = ("storage", "runtime", "security", "subscribers", "collector", "aggregation", "rating", "ledger", "invoicing")
+PACKAGES = (
+    "storage",
+    "runtime",
+    "security",
+    "subscribers",
+    "collector",
+    "aggregation",
+    "rating",
+    "ledger",
+    "invoicing",
+)
 """Owners of tables, in the order in which their migrations may refer to each other."""
 
 _NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
@@ -58,8 +68,10 @@ def apply(engine: sa.Engine) -> None:
         done = _applied(connection)
         newer = done - {(m.package, m.number) for m in migrations}
         if newer:
-            raise RatemillError(f"the database was made by a newer ratemill (it has {sorted(newer)[0]})",
-                                "install the newer version, or restore the backup made before it")
+            raise RatemillError(
+                f"the database was made by a newer ratemill (it has {sorted(newer)[0]})",
+                "install the newer version, or restore the backup made before it",
+            )
         for migration in migrations:
             if (migration.package, migration.number) not in done:
                 _run(connection, migration)

@@ -65,7 +65,12 @@ def _options(url: str) -> dict[str, Any]:
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # BEGIN is ours to say
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_SECONDS_MAX * 1000}"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={BUSY_SECONDS_MAX * 1000}",
+    ):
         connection.execute(f"PRAGMA {pragma}").close()
 
 
@@ -99,13 +104,21 @@ def _explained(bound: sa.Engine) -> Iterator[None]:
 def _explain(error: OperationalError, bound: sa.Engine) -> RatemillError:
     text = str(error.orig)
     if "locked" in text:
-        return Locked(f"the database {bound.url.render_as_string()} is held by another writer for over "
-                      f"{BUSY_SECONDS_MAX} s", "wait for it to end, or look who it is with `ratemill status`")
+        return Locked(
+            f"the database {bound.url.render_as_string()} is held by another writer for over {BUSY_SECONDS_MAX} s",
+            "wait for it to end, or look who it is with `ratemill status`",
+        )
     if "full" in text:
-        return RatemillError(f"the database can't be written: {text}",
-                             "free some space and run the same command again; nothing is half written")
+        return RatemillError(
+            f"the database can't be written: {text}",
+            "free some space and run the same command again; nothing is half written",
+        )
     if bound.dialect.name == "sqlite":
-        return RatemillError(f"the database {bound.url.database} can't be used: {text}",
-                             "check that the file and its folder belong to this user")
-    return DependencyDown(f"the database {bound.url.render_as_string()} does not answer: {text.strip()}",
-                          "start it, or correct [database] url in ratemill.toml")
+        return RatemillError(
+            f"the database {bound.url.database} can't be used: {text}",
+            "check that the file and its folder belong to this user",
+        )
+    return DependencyDown(
+        f"the database {bound.url.render_as_string()} does not answer: {text.strip()}",
+        "start it, or correct [database] url in ratemill.toml",
+    )

@@ -23,14 +23,22 @@ def shared(*parts: str) -> Path:
     return path
 
 
-def run_cli(*words: str, home: Path | None = None, check: int | None = 0, stdin: str | None = None,
-            env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run_cli(
+    *words: str,
+    home: Path | None = None,
+    check: int | None = 0,
+    stdin: str | None = None,
+    env: dict[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
     """Run `ratemill` as an operator would, in a process of its own; `check` is the exit code expected, None for any."""
     command = [sys.executable, "-m", "cli", *(["--home", str(home)] if home else []), *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, input=stdin, timeout=300,
-                          env={**os.environ, **(env or {})})
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, input=stdin, timeout=300, env={**os.environ, **(env or {})}
+    )
     if check is not None:
-        assert done.returncode == check, f"{words}: exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        assert done.returncode == check, (
+            f"{words}: exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        )
     return done
 
 
