@@ -1,0 +1,1 @@
+"""Accounts, contracts, services and leases (addresses over time): whose packet is it?"""

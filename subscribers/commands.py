@@ -1,0 +1,126 @@
+"""`ratemill subscribers …` and `ratemill leases …`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from core import actor
+from runtime import context, options, output
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+subscribers = typer.Typer(help="Accounts, contracts, services and their plans.")
+leases = typer.Typer(help="Which address belongs to which service, when.")
+
+_FILE = typer.Argument(help="The CSV file.", metavar="FILE.csv")
+LIST_COLUMNS = ("account", "name", "kind", "email", "phone", "address", "contract", "service", "plan", "start", "end",
+                "timezone", "currency")  # fmt: skip
+LEASE_COLUMNS = ("realm", "address", "protocol", "port_first", "port_last", "start", "end", "service")
+
+
+def _import(read: Callable[..., dict[str, int]], file: str, dry_run: bool, reason: str, what: str) -> None:
+    from storage import sql
+
+    engine = sql.engine(context.home())
+    summary = read(engine, Path(file), actor.current(reason or f"{what} import {file}"), dry_run)
+    output.emit_object(summary)
+    if dry_run:
+        output.say("dry run: nothing was changed")
+
+
+@subscribers.command("import")
+def import_subscribers(file: str = _FILE, dry_run: bool = options.DRY_RUN, reason: str = options.REASON) -> None:
+    """Import accounts, services and their plans; all rows or none."""
+    from subscribers import contracts
+
+    _import(contracts.import_file, file, dry_run, reason, "subscribers")
+
+
+@leases.command("import")
+def import_leases(file: str = _FILE, dry_run: bool = options.DRY_RUN, reason: str = options.REASON) -> None:
+    """Import leases of addresses, prefixes and port blocks; all rows or none."""
+    from subscribers import leases as lease_file
+
+    _import(lease_file.import_file, file, dry_run, reason, "leases")
+
+
+def _contract_rows(connection: sa.Connection, service_name: str | None = None) -> list[dict[str, Any]]:
+    import sqlalchemy as sa
+
+    from core.tables import account, service, subscription
+
+    query = (
+        sa.select(
+            account,
+            service.c.contract,
+            service.c.service,
+            subscription.c.plan,
+            subscription.c.start_date.label("start"),
+            subscription.c.end_date.label("end"),
+            subscription.c.timezone,
+            subscription.c.currency,
+        )
+        .select_from(subscription.join(service).join(account))
+        .order_by(service.c.service, subscription.c.start_ms)
+    )
+    if service_name is not None:
+        query = query.where(service.c.service == service_name)
+    return [dict(row._mapping) for row in connection.execute(query)]
+
+
+@subscribers.command("list")
+def list_subscribers() -> None:
+    """Every service with its account and plans, as subscribers.csv has them."""
+    from storage import sql
+
+    with sql.reading(sql.engine(context.home())) as connection:
+        output.emit_rows(_contract_rows(connection), LIST_COLUMNS)
+
+
+@subscribers.command("show")
+def show_subscriber(service: str = typer.Argument(help="Name of the service.", metavar="SERVICE")) -> None:
+    """The plans of one service over time."""
+    from core.errors import NotFound
+    from storage import sql
+
+    with sql.reading(sql.engine(context.home())) as connection:
+        rows = _contract_rows(connection, service)
+    if not rows:
+        raise NotFound(f"there is no service '{service}'", "`ratemill subscribers list` shows all of them")
+    output.emit_rows(rows, LIST_COLUMNS)
+
+
+@leases.command("list")
+def list_leases(service: str = typer.Option("", "--service", help="Only the leases of this service.")) -> None:
+    """Every lease, as leases.csv has them."""
+    import sqlalchemy as sa
+
+    from core import tables
+    from storage import sql
+
+    table = tables.lease
+    query = sa.select(table, tables.service.c.service).select_from(table.join(tables.service))
+    query = query.order_by(table.c.realm, table.c.address, table.c.prefix_length, table.c.port_first, table.c.start_ms)
+    if service:
+        query = query.where(tables.service.c.service == service)
+    with sql.reading(sql.engine(context.home())) as connection:
+        output.emit_rows((_lease_row(row) for row in connection.execute(query)), LEASE_COLUMNS)
+
+
+def _lease_row(row: Any) -> dict[str, Any]:
+    from core.addresses import Prefix, format_address, format_prefix
+    from core.periods import OPEN_END, format_instant
+
+    lone = row.prefix_length == 128
+    address = format_address(row.address) if lone else format_prefix(Prefix(row.address, row.prefix_length))
+    return {
+        "realm": row.realm, "address": address, "protocol": row.protocol, "port_first": row.port_first,
+        "port_last": row.port_last, "service": row.service,
+        "start": None if row.start_ms <= -OPEN_END else format_instant(row.start_ms),
+        "end": None if row.end_ms >= OPEN_END else format_instant(row.end_ms),
+    }  # fmt: skip
