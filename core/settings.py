@@ -81,10 +81,15 @@ def load(path: Path) -> Document:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: {error}", "correct the line; the format is TOML (https://toml.io)") from None
-    unknown = [_unknown(name, SECTIONS, "section") for name in document if name not in SECTIONS]
+    unknown = unknown_names(document, SECTIONS, "section")
     if unknown:
         raise SettingsError(f"{path}: " + "; ".join(unknown))
     return document
+
+
+def unknown_names(given: Mapping[str, Any], known: Mapping[str, Any] | Sequence[str], noun: str) -> list[str]:
+    """A sentence for each name that is not known, with the nearest one that is."""
+    return [_unknown(name, known, noun) for name in given if name not in known]
 
 
 def _unknown(name: str, known: Mapping[str, Any] | Sequence[str], noun: str) -> str:
@@ -113,7 +118,7 @@ def read_list(document: Document, name: str, kind: type[Section]) -> tuple[Secti
 def _build(table: Mapping[str, Any], kind: type[Section], where: str) -> Section:
     fields = {f.name.rstrip("_"): f for f in dataclasses.fields(cast(Any, kind))}
     hints = get_type_hints(kind)
-    problems = [_unknown(key, fields, "key") for key in table if key not in fields]
+    problems = unknown_names(table, fields, "key")
     values: dict[str, Any] = {}
     for key, described in fields.items():
         if key in table:

@@ -55,15 +55,15 @@ class Plan:
     accounts_changed: list[tuple[dict[str, str], dict[str, str]]]
     added: list[Subscription]
     changed: list[tuple[Subscription, Subscription]]
-    unchanged: int
+    person_changed: int = 0  # rows that differ in nothing but the person
+    unchanged: int = 0
 
     def summary(self) -> dict[str, int]:
-        persons = {after["account"] for _, after in self.accounts_changed} - {s.account for s in self.added}
-        persons -= {after.account for _, after in self.changed}
+        """Rows of the file by what becomes of them; a row whose person has changed is a changed row."""
         return {
             "added": len(self.added),
-            "changed": len(self.changed) + len(persons),
-            "unchanged": self.unchanged - len(persons),
+            "changed": len(self.changed) + self.person_changed,
+            "unchanged": self.unchanged,
         }
 
 
@@ -222,18 +222,21 @@ def _compare(connection: sa.Connection, persons: dict[str, dict[str, str]], rows
              stored: dict[tuple[str, str], Subscription]) -> Plan:  # fmt: skip
     account = tables.account
     known = {row.account: dict(row._mapping) for row in connection.execute(sa.select(account))}
-    plan = Plan([], [], [], [], 0)
+    plan = Plan([], [], [], [])
     for name, person in persons.items():
         if name not in known:
             plan.accounts_new.append(person)
         elif known[name] != person:
             plan.accounts_changed.append((known[name], person))
+    persons_changed = {after["account"] for _, after in plan.accounts_changed}
     for row in rows:
         before = stored.get(row.key)
         if before is None:
             plan.added.append(row)
         elif before != row:
             plan.changed.append((before, row))
+        elif row.account in persons_changed:
+            plan.person_changed += 1
         else:
             plan.unchanged += 1
     return plan
