@@ -10,23 +10,32 @@ BIN := $(VENV)/bin
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
+# pip for the venv: its own, or where Debian's venv makes none (no python3-venv) the system's.
+PIP = $$($(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/python -m pip || echo $(PYTHON) -m pip --python $(BIN)/python)
+FLAGS := --quiet --require-hashes --only-binary :all:
+# uv is fast; where only pip knows the way to the registry (pip.conf), pip does the same, slower.
+define install
+	@$(BIN)/uv pip install --python $(BIN)/python $(1) 2>$(VENV)/install.log \
+	  || { echo "uv could not do it (see $(VENV)/install.log), trying pip"; $(PIP) install --disable-pip-version-check $(1); }
+endef
+
 $(BIN)/uv: requirements-bootstrap.lock
 	@test -n "$(PYTHON)" || { echo "ratemill needs Python 3.11 or later"; exit 1; }
 	@echo "making a virtual environment in $(VENV)"
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-bootstrap.lock
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --clear --without-pip $(VENV)
+	@$(PIP) install --disable-pip-version-check $(FLAGS) -r requirements-bootstrap.lock
 	@touch $@
 
-$(VENV)/.run: $(BIN)/uv requirements.lock pyproject.toml
+$(VENV)/.run: $(BIN)/uv requirements.lock requirements-build.lock pyproject.toml
 	@echo "installing what ratemill needs (requirements.lock)"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --only-binary :all: -r requirements.lock
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --only-binary :all: -r requirements-build.lock
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	$(call install,$(FLAGS) -r requirements.lock)
+	$(call install,$(FLAGS) -r requirements-build.lock)
+	$(call install,--quiet --no-deps --no-build-isolation -e .)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	@echo "installing what the tests need (requirements-dev.lock)"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --only-binary :all: -r requirements-dev.lock
+	$(call install,$(FLAGS) -r requirements-dev.lock)
 	@touch $@
 
 setup: $(VENV)/.run ## make the virtual environment with pinned, hashed dependencies
@@ -44,7 +53,7 @@ check: $(VENV)/.dev ## lint, types, import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## measure speed against peers and physical limits
+bench: $(VENV)/.dev ## measure speed; each run adds a line to benchmarks/history.jsonl
 	@$(BIN)/python -m benchmarks
 
 nightly: $(VENV)/.dev ## the long loops: full counts of crash and fuzz tests

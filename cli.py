@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "usage": ("aggregation.commands", "usage", "Usage by service, hour, zone, class and direction."),
     "rate": ("rating.commands", "rate", "Usage and plans to charges."),
     "charges": ("rating.commands", "charges", "Rated charges of a period."),
-    "invoice": ("invoicing.commands", "invoice", "Charges to invoices and documents."),
+    "invoice": ("monitoring.commands", "invoice", "Charges to invoices and documents."),
     "ledger": ("ledger.commands", "ledger", "The double-entry journal."),
     "reconcile": ("monitoring.commands", "reconcile", "The balances of a period, from datagrams to postings."),
 }

@@ -21,6 +21,8 @@ from typing import Any
 
 import numba
 
+from core.product import ROOT
+
 Kernel = Callable[..., Any]
 
 STAMPS_KEPT = 4
@@ -82,8 +84,7 @@ def _prune(folder: Path) -> None:
 @cache
 def cache_folder(package: str) -> Path | None:
     """The folder of the compiled kernels of `package`, made if need be; None where none can be written."""
-    root = Path(__file__).resolve().parent.parent
-    folder = cache_root() / "kernels" / package / stamp(root, visible(package))
+    folder = cache_root() / "kernels" / package / stamp(ROOT, visible(package))
     if not folder.exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)

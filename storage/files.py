@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,10 @@ class FileSystem(Protocol):
 
     def fsync(self, descriptor: int) -> None: ...
 
+    def fdatasync(self, descriptor: int) -> None: ...
+
+    def truncate(self, descriptor: int, size: int) -> None: ...
+
     def close(self, descriptor: int) -> None: ...
 
     def rename(self, source: Path, target: Path) -> None: ...
@@ -49,6 +54,13 @@ class SystemFileSystem:
 
     def fsync(self, descriptor: int) -> None:
         os.fsync(descriptor)
+
+    def fdatasync(self, descriptor: int) -> None:
+        os.fdatasync(descriptor)
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        os.ftruncate(descriptor, size)
+        os.lseek(descriptor, size, os.SEEK_SET)
 
     def close(self, descriptor: int) -> None:
         os.close(descriptor)
@@ -128,6 +140,67 @@ def build_whole(path: Path, build: Callable[[Path], None]) -> str:
         raise explain(error, path) from error
     finally:
         _file_system.remove(temporary)
+
+
+class Appender:
+    """A file that grows by whole pieces: what a failed write left of a piece is cut off again."""
+
+    def __init__(self, path: Path) -> None:
+        """Make the file, which must not exist, visible and durable. Raises RatemillError."""
+        self.path = path
+        self.size = 0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = _file_system.create(path)
+        except OSError as error:
+            raise explain(error, path) from error
+
+    def append(self, data: Buffer) -> None:
+        """Write a piece behind the others. Raises RatemillError; then the file is as it was before."""
+        try:
+            _write_all(self._descriptor, data)
+        except OSError as error:
+            self._cut(error)
+        self.size += memoryview(data).nbytes
+
+    def _cut(self, error: OSError) -> None:
+        try:
+            _file_system.truncate(self._descriptor, self.size)
+        except OSError:
+            raise explain(error, self.path) from error  # readers know a torn piece by its checksum
+        raise explain(error, self.path) from error
+
+    def sync(self) -> None:
+        """Make everything appended durable. Raises RatemillError."""
+        try:
+            _file_system.fdatasync(self._descriptor)
+        except OSError as error:
+            raise explain(error, self.path) from error
+
+    def publish(self) -> None:
+        """Make the file's name durable as well: once, after its first piece."""
+        try:
+            _file_system.fsync(self._descriptor)
+            _file_system.fsync_folder(self.path.parent)
+        except OSError as error:
+            raise explain(error, self.path) from error
+
+    def close(self) -> None:
+        _file_system.close(self._descriptor)
+
+
+def share(path: Path, size: int) -> mmap.mmap:
+    """A small file as memory that processes share: figures that outlive a kill, but not a power cut. Raises RatemillError."""
+    try:
+        if not path.exists() or path.stat().st_size != size:
+            write_whole(path, bytes(size))
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return mmap.mmap(descriptor, size)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise explain(error, path) from error
 
 
 def remove(path: Path) -> None:

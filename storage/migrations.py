@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from core import clock
 from core.errors import RatemillError
+from core.product import ROOT
 
 PACKAGES = (
     "storage",
@@ -46,10 +47,9 @@ class Migration:
 
 def known() -> list[Migration]:
     """All migrations that the product brings, in the order in which they are applied."""
-    root = Path(__file__).resolve().parent.parent
     found: list[Migration] = []
     for package in PACKAGES:
-        for path in sorted((root / package / "migrations").glob("*.sql")):
+        for path in sorted((ROOT / package / "migrations").glob("*.sql")):
             match = _NAME.fullmatch(path.name)
             assert match is not None, f"{path} is not named NNNN_name.sql"
             found.append(Migration(package, int(match[1]), match[2], path))

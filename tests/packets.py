@@ -27,15 +27,18 @@ class Flow:
     output: int = 1
 
 
+BOOTED = "2026-09-20T00:00:00Z"
+
+
 def ms(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
-def v5(
-    flows: Sequence[Flow], exported: str, sequence: int = 0, uptime: int = 3_000_000_000, sampling: int = 0
-) -> bytes:
-    """A NetFlow v5 datagram exported at an instant; uptime in ms."""
+def v5(flows: Sequence[Flow], exported: str, sequence: int = 0, uptime: int | None = None, sampling: int = 0) -> bytes:
+    """A NetFlow v5 datagram exported at an instant; uptime in ms, by default of a router that booted on BOOTED."""
     now = ms(exported)
+    if uptime is None:
+        uptime = now - ms(BOOTED)
     header = struct.pack(
         "!HHIIIIBBH", 5, len(flows), uptime, now // 1000, now % 1000 * 1_000_000, sequence, 0, 0, sampling
     )

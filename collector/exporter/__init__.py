@@ -1,1 +1,1 @@
-"""An exporter of our own: flows → NetFlow v5, v9, IPFIX or sFlow v5 datagrams, with loss on purpose and a manifest."""
+"""Our own exporter: flows → datagrams of NetFlow v5, v9, IPFIX and sFlow v5 → a network that loses some → real UDP."""

@@ -33,7 +33,7 @@ def test_an_edited_constant_in_another_file_is_noticed(tmp_path: Path) -> None:
     tree, cache = tmp_path / "tree", tmp_path / "cache"
     (tree / "core").mkdir(parents=True)
     (tree / "collector").mkdir()
-    for name in ("__init__.py", "jit.py"):
+    for name in ("__init__.py", "jit.py", "product.py"):
         shutil.copy(ROOT / "core" / name, tree / "core" / name)
     (tree / "collector" / "__init__.py").write_text("")
     (tree / "collector" / "kernels.py").write_text(KERNEL)

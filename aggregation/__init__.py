@@ -1,0 +1,1 @@
+"""Flows → cells → usage by service, hour, tariff zone, class and direction."""

@@ -1,0 +1,170 @@
+"""Flows → cells, outcomes and attributed octets: the map of aggregation, a pure function of flows and inputs.
+
+Each flow end has one fate at every instant (DESIGN, balances): not in the metering cut → audit-only, once a flow; no
+announced sampling rate and the policy `quarantine` → quarantined, once; else it counts by its service ends, one or two, of
+which the second is on-net, and their parts without an owner are stranger; with no service end it is infrastructure, no
+port or stranger, once. For every quarter hour, octets of all outcomes = octets of the flows + on-net octets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from aggregation import kernels
+from aggregation.classes import Classifier
+from aggregation.segments import Columns
+from aggregation.sums import Sums
+from aggregation.timelines import Timelines, period_text
+from core import schemas
+from core.errors import DamagedFile
+from core.schemas import Direction, FlowFlag, Outcome
+from subscribers import attribution
+from subscribers.attribution import Attribution, FlowEnds, Resolved
+
+assert [Outcome.ATTRIBUTED, Outcome.INFRASTRUCTURE, Outcome.STRANGER, Outcome.NO_PORT, Outcome.AUDIT_ONLY,
+        Outcome.QUARANTINED] == [kernels.ATTRIBUTED, kernels.INFRASTRUCTURE, kernels.STRANGER, kernels.NO_PORT,
+                                 kernels.AUDIT_ONLY, kernels.QUARANTINED], "kernels know the outcomes by these numbers"
+assert [attribution.END_UNKNOWN, attribution.END_SERVICE, attribution.END_NO_PORT, attribution.END_INFRASTRUCTURE] == [
+    kernels.END_UNKNOWN, kernels.END_SERVICE, kernels.END_NO_PORT, kernels.END_INFRASTRUCTURE]
+assert [Direction.UP, Direction.DOWN] == [kernels.UP, kernels.DOWN]
+
+_DEFECTS = {
+    kernels.RATE_ZERO: "has a sampling rate of zero", kernels.TIME_BACKWARDS: "ends before it starts",
+    kernels.DURATION_TOO_LONG: "lasts 2^32 milliseconds or longer",
+    kernels.COUNT_OUT_OF_RANGE: "has a count below zero or, scaled, above 2^62",
+}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything beside the flows that cells depend on."""
+
+    attribution: Attribution
+    classifier: Classifier
+    timelines: Timelines
+
+
+@dataclass(frozen=True)
+class Made:
+    """The partial sums of some flows."""
+
+    cells: pa.Table  # core.schemas.CELLS, ordered by its key
+    outcomes: pa.Table  # core.schemas.OUTCOMES, ordered by its key
+    attributed: dict[str, int]  # octets by the service's local month
+
+
+class Maker:
+    """Takes in flows, piece by piece, in any order."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self._inputs = inputs
+        self._cells = Sums()
+        self._outcomes = Sums()
+        self._attributed: dict[int, int] = {}
+        self._exporters: dict[bytes, int] = {}
+        self.flows = 0
+        self.from_ms: int | None = None
+        self.to_ms: int | None = None
+
+    def take(self, columns: Columns, source: str) -> None:
+        """Add the flows of a piece of a segment; `source` names it should a flow break its schema's promises."""
+        if not columns["start"].size:
+            return
+        flows = self._scaled(columns, source)
+        resolved = self._inputs.attribution.resolve(FlowEnds(*(columns[name] for name in FlowEnds._fields)))
+        spans = _spans(columns, flows, resolved)
+        timelines = self._inputs.timelines
+        owned = spans.outcome == kernels.ATTRIBUTED
+        timelines.cover(spans.from_ms[owned], spans.to_ms[owned])
+        self._cells.run(lambda keys, sums, state: kernels.cut_cells(
+            flows, spans, timelines.stretches, timelines.clocks, keys, sums, state))
+        self._outcomes.run(lambda keys, sums, state: kernels.cut_outcomes(flows, spans, keys, sums, state))
+        self._sum_periods(flows, spans)
+        self.flows += flows.start.size
+        first, last = int(flows.start.min()), int(flows.end.max()) + 1
+        self.from_ms = first if self.from_ms is None else min(first, self.from_ms)
+        self.to_ms = last if self.to_ms is None else max(last, self.to_ms)
+
+    def finish(self) -> Made:
+        attributed = {period_text(month): octets for month, octets in sorted(self._attributed.items())}
+        return Made(cell_table(self._cells), outcome_table(self._outcomes, list(self._exporters)), attributed)
+
+    def _scaled(self, columns: Columns, source: str) -> kernels.FlowSums:
+        count = columns["start"].size
+        octets, packets, at = np.empty(count, np.int64), np.empty(count, np.int64), np.zeros(1, np.int64)
+        code = kernels.scale(columns["octets"], columns["packets"], columns["rate_numerator"], columns["rate_denominator"],
+                             columns["start"], columns["end"], octets, packets, at)
+        if code != kernels.DONE:
+            raise DamagedFile(f"{source}: flow {int(at[0])} of a piece {_DEFECTS[code]}",
+                              "its decoder broke its promise: report it, and replay with a corrected one")
+        classify = self._inputs.classifier.classify
+        sampled = (columns["rate_numerator"] > columns["rate_denominator"]).astype(np.int64)
+        return kernels.FlowSums(columns["start"], columns["end"], octets, packets, self._exporter_indexes(columns["exporter"]),
+                                sampled, classify(columns["source_address"]), classify(columns["destination_address"]))
+
+    def _exporter_indexes(self, exporters: NDArray[np.uint8]) -> NDArray[np.int64]:
+        unique, inverse = np.unique(np.ascontiguousarray(exporters).view("V16").ravel(), return_inverse=True)
+        indexes = [self._exporters.setdefault(exporter.tobytes(), len(self._exporters)) for exporter in unique]
+        return np.array(indexes, np.int64)[inverse]
+
+    def _sum_periods(self, flows: kernels.FlowSums, spans: kernels.Spans) -> None:
+        timelines = self._inputs.timelines
+        base, last = timelines.period_range()
+        totals = np.zeros(last - base, np.int64)
+        code = kernels.sum_periods(flows, spans, timelines.stretches, timelines.months, base, totals)
+        assert code == kernels.DONE, "the cells of the same flows were summed without overflow"
+        for month in np.flatnonzero(totals).tolist():
+            self._attributed[base + month] = self._attributed.get(base + month, 0) + int(totals[month])
+
+
+def _spans(columns: Columns, flows: kernels.FlowSums, resolved: Resolved) -> kernels.Spans:
+    room = 3 * flows.start.size + 2 * resolved.flow.size
+    spans = kernels.Spans(np.empty(room, np.int64), np.empty(room, np.uint8), np.empty(room, np.uint8),
+                          np.empty(room, np.uint8), np.empty(room, np.int64), np.empty(room, np.int64),
+                          np.empty(room, np.int64))
+    quarantined = (columns["flags"] & np.uint32(FlowFlag.QUARANTINED) != 0).view(np.uint8)
+    count = kernels.find_spans(flows.start, flows.end, resolved.in_cut.view(np.uint8), quarantined, resolved.source_status,
+                               resolved.destination_status, resolved.flow, resolved.end, resolved.from_ms,
+                               resolved.to_ms, resolved.service, spans)
+    assert count <= room, "every span has room"
+    return kernels.Spans._make(column[:count] for column in spans)
+
+
+def cell_table(sums: Sums) -> pa.Table:
+    """The cells in order of their key."""
+    keys, values = sums.rows()
+    k0 = keys[:, 0]
+    order = np.lexsort((k0 & 0x3FFFF, keys[:, 1], k0 >> 18))
+    k0, slot, values = k0[order], keys[order, 1], values[order]
+    columns = [(k0 >> 18).astype(np.int32), slot, (k0 >> 2 & 0xFFFF).astype(np.int16), (k0 >> 1 & 1).astype(np.uint8),
+               (k0 & 1).astype(np.uint8), *values.T]
+    return _table(columns, schemas.CELLS)
+
+
+def cell_keys(table: pa.Table) -> NDArray[np.int64]:
+    """The keys under which `Sums` holds the rows of a table of cells."""
+    service, far, direction, sampled = (table.column(name).to_numpy().astype(np.int64)
+                                        for name in ("service", "class", "direction", "sampled"))
+    slot = table.column("slot").cast(pa.int64()).to_numpy()
+    return np.stack([service << 18 | far << 2 | direction << 1 | sampled, slot, np.zeros(len(slot), np.int64)], axis=1)
+
+
+def outcome_table(sums: Sums, exporters: list[bytes]) -> pa.Table:
+    """The outcomes in order of their key; `exporters` by index."""
+    keys, values = sums.rows()
+    in_order = sorted(exporters)
+    rank = np.array([in_order.index(exporter) for exporter in exporters], np.int64)
+    exporter, outcome, slot = keys[:, 0] // 8, keys[:, 0] % 8, keys[:, 1]
+    order = np.lexsort((outcome, slot, rank[exporter]))
+    addresses = pa.array([exporters[number] for number in exporter[order].tolist()], schemas.ADDRESS)
+    return _table([addresses, slot[order], outcome[order].astype(np.uint8), *values[order].T], schemas.OUTCOMES)
+
+
+def _table(columns: list[pa.Array | NDArray[np.generic]], schema: pa.Schema) -> pa.Table:
+    arrays = [column if isinstance(column, pa.Array) else pa.array(np.ascontiguousarray(column)).cast(field.type)
+              for column, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)

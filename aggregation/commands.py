@@ -1,0 +1,71 @@
+"""`ratemill aggregate run` and `ratemill usage publish|export`."""
+
+from __future__ import annotations
+
+import typer
+
+from core.errors import UsageError
+from runtime import options
+
+aggregate = typer.Typer()
+usage = typer.Typer()
+
+_BY = typer.Option("hour", "--by", help="Sum by hour, slot (quarter hour or 5 minutes) or month.", metavar="hour|slot|month")
+
+
+@aggregate.callback()
+def _aggregate() -> None:
+    """Flows to cells: whose traffic, which class."""
+
+
+@usage.callback()
+def _usage() -> None:
+    """Usage by service, hour, zone, class and direction."""
+
+
+@aggregate.command("run")
+def run_command(reason: str = options.REASON) -> None:
+    """Take in new segments, and make batches again whose leases, subscriptions, plans or settings changed."""
+    from aggregation.batches import aggregate as run
+    from core import actor
+    from runtime import context, output
+
+    _say_if_cold()
+    output.emit_object(run(context.home(), actor.current(reason or "aggregate run")).as_row())
+
+
+@usage.command("publish")
+def publish_command(reason: str = options.REASON) -> None:
+    """Publish a DuckDB generation of the usage, unless the current one holds everything."""
+    from aggregation.publish import publish
+    from core import actor
+    from runtime import context, output
+
+    _say_if_cold()
+    done = publish(context.home(), actor.current(reason or "usage publish"))
+    if not done["published"]:
+        output.say(f"nothing has changed since {done['generation']} was published")
+    if done["waiting_segments"] or done["stale_batches"]:
+        output.say(f"{done['waiting_segments']} segments and {done['stale_batches']} stale batches are not in it: "
+                   "run `ratemill aggregate run`, then publish again")
+    output.emit_object(done)
+
+
+@usage.command("export")
+def export_command(period: str = options.PERIOD, by: str = _BY, to: str = options.TO_FILE) -> None:
+    """Rows of a local month of each service, from what was published last."""
+    from aggregation import export
+    from runtime import context, output
+
+    if by not in export.TIME_COLUMNS:
+        raise UsageError(f"--by {by} is none of {', '.join(export.TIME_COLUMNS)}")
+    wanted = options.period(period)
+    output.emit_batches(export.schema(by), export.rows(context.home(), wanted, by), to)
+
+
+def _say_if_cold() -> None:
+    from core import jit
+    from runtime import output
+
+    if jit.is_cold("aggregation"):
+        output.say("compiling kernels, once …")

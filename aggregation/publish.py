@@ -1,0 +1,123 @@
+"""`usage publish`: the cells that count → an immutable DuckDB generation for rating, invoicing and analysts.
+
+Tables: `usage` (by local hour, zone, class, direction, sampling), `usage_5min` (subscriptions whose plan needs it),
+`services` and `classes` (row ids and names), `about` (what it was made of). Instants are TIMESTAMPTZ.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from aggregation import classes, manifest, settings, usage
+from aggregation.manifest import CellFile
+from aggregation.timelines import Timelines
+from core import tables
+from core.actor import Actor
+from runtime import jobs
+from security import audit
+from storage import generations, sql
+from storage.home import Home
+
+if TYPE_CHECKING:
+    import duckdb
+
+JOB = "publish"
+
+_USAGE = """CREATE TABLE usage AS SELECT s.service, u.service AS service_id, u.subscription AS subscription_id, u.period,
+  u.hour, u.zone, u.class, u.direction, u.sampled, u.octets, u.packets, u.flows
+  FROM usage_rows u JOIN services s ON s.service_id = u.service
+  ORDER BY s.service, u.hour, u.zone NULLS FIRST, u.class, u.direction, u.sampled, u.subscription"""
+_USAGE_5MIN = """CREATE TABLE usage_5min AS SELECT s.service, u.service AS service_id, u.subscription AS subscription_id,
+  u.period, u.slot, u.direction, u.sampled, u.octets
+  FROM five_minute_rows u JOIN services s ON s.service_id = u.service
+  ORDER BY s.service, u.slot, u.direction, u.sampled, u.subscription"""
+
+
+@dataclass(frozen=True)
+class _View:
+    """Everything that a generation is made of, in one consistent view."""
+
+    manifest_version: int
+    input_version: int
+    stale_batches: int
+    waiting_segments: int
+    cells: list[CellFile]
+    timelines: Timelines
+    services: pa.Table
+    classes: dict[int, str]
+
+
+def publish(home: Home, actor: Actor) -> dict[str, Any]:
+    """Publish a generation unless the current one holds everything. Raises Locked while another process publishes."""
+    engine = sql.engine(home)
+    bounds = settings.bounds(home.document)
+    with jobs.hold(engine, JOB):
+        with sql.reading(engine) as connection:
+            last = generations.latest(connection)
+            number = 1 + (last.id if last else 0)
+            usable = last is not None and (home.path / last.path).is_file()
+            view = None if last and usable and not generations.is_behind(connection, last) else _view(connection, home)
+        rows: dict[str, int] = {}
+        if view is not None:
+            path, digest = generations.build(home, f"usage-{view.manifest_version}-{number}",
+                                             lambda duck: rows.update(_fill(duck, home, view)))
+            with sql.transaction(engine) as connection:
+                generations.register(connection, path, digest, view.manifest_version, view.input_version)
+                audit.record(connection, actor, "usage publish", path, None, rows)
+        return _finish(home, engine, view, rows, bounds)
+
+
+def _finish(home: Home, engine: sa.Engine, view: _View | None, rows: dict[str, int],
+            bounds: settings.Aggregation) -> dict[str, Any]:
+    with sql.reading(engine) as connection:
+        newest = generations.latest(connection)
+        assert newest is not None, "one was just published, or is current"
+        generations.swap(home, newest)
+        removed = generations.tidy(home, connection, bounds.generations_kept, bounds.generation_grace_minutes)
+        fresh = generations.freshness(connection)
+    return {"published": view is not None, "generation": newest.path, "manifest_version": newest.manifest_version,
+            **{name: rows.get(name) for name in ("usage", "usage_5min", "services")}, "removed": removed,
+            "waiting_segments": fresh.waiting_segments, "stale_batches": fresh.stale_batches}
+
+
+def _view(connection: sa.Connection, home: Home) -> _View:
+    stale = manifest.stale_batches(connection)
+    version = connection.execute(sa.select(sa.func.max(tables.manifest_version.c.id))).scalar() or 0
+    inputs = [manifest.input_version(connection)]
+    inputs += [batch.input_version for batch in manifest.live_batches(connection) if batch.id in stale]
+    service = tables.service
+    named = connection.execute(sa.select(service).order_by(service.c.service)).all()
+    services = pa.table({
+        "service_id": pa.array([row.id for row in named], pa.int32()),
+        "service": pa.array([row.service for row in named], pa.string()),
+        "account": pa.array([row.account for row in named], pa.string()),
+        "contract": pa.array([row.contract for row in named], pa.string())})
+    return _View(version, min(inputs), len(stale), len(manifest.waiting_segments(connection)),
+                 [file for _, file in manifest.cell_files(connection, "cells")],
+                 Timelines.load(connection, home.document), services, classes.names(connection))
+
+
+def _fill(duck: duckdb.DuckDBPyConnection, home: Home, view: _View) -> dict[str, int]:
+    """Make the tables; returns their row counts."""
+    duck.register("service_rows", view.services)
+    duck.execute("CREATE TABLE services AS SELECT * FROM service_rows ORDER BY service")
+    class_rows = pa.table({"class_id": pa.array(list(view.classes), pa.int16()),
+                           "class": pa.array(list(view.classes.values()), pa.string())})
+    duck.register("class_rows", class_rows)
+    duck.execute("CREATE TABLE classes AS SELECT * FROM class_rows ORDER BY class")
+    duck.register("usage_rows", usage.hours(home, view.cells, view.timelines, view.classes))
+    duck.execute(_USAGE)
+    duck.unregister("usage_rows")
+    duck.register("five_minute_rows", usage.five_minutes(home, view.cells, view.timelines))
+    duck.execute(_USAGE_5MIN)
+    duck.unregister("five_minute_rows")
+    made_of = json.dumps([file.path for file in view.cells])
+    duck.execute("CREATE TABLE about AS SELECT ?::BIGINT AS manifest_version, ?::BIGINT AS input_version, "
+                 "?::VARCHAR AS cell_files", [view.manifest_version, view.input_version, made_of])
+    return {name: int(duck.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0])
+            for name in ("usage", "usage_5min", "services", "classes")}

@@ -1,0 +1,1301 @@
+"""The scan: one sequential walk over the datagrams of a journal block.
+
+It reads headers, accounts for sequence numbers and copies, keeps templates and options, and resolves every data set to an
+immutable plan, so that the fields can be decoded later, by anyone, in any order. Reads a block's body; writes the state
+(`collector.layout.State`) and the call's results (`collector.layout.Results`). It stops between two datagrams when a table
+might be too small for the next one and says which: the caller enlarges it and calls again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from core.jit import inline_kernel, kernel
+
+# What the scan returns: 0 is done, anything else names the table that must grow before it goes on.
+DONE = 0
+DOMAINS, TEMPLATES, PLANS, FIELDS, SAMPLERS, CHANGES, WAITING, WAITING_OCTETS, SIGHTINGS, SETS, RELEASED, INTAKE, BAD_BODY = (
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)
+
+ENTRY_HEADER = 56
+RECEIVED_UNKNOWN = 1
+WORD = 0xFFFFFFFF
+HALF = 1 << 31
+QUARTER_MS = 900_000
+REBOOT_MS = 60_000  # a boot time that moves by more, together with a jump of the sequence, is a restart
+FAR_BEHIND = 65_536
+WAITING_OVERHEAD = 64
+VARIABLE = 65_535
+PADDING_MAX = 3
+REVERSE_ENTERPRISE = 29_305
+
+V1, V5, V7, V9, IPFIX, SFLOW = 1, 5, 7, 9, 10, 105
+PLAN_V1, PLAN_V5, PLAN_V7 = 0, 1, 2  # made when the state is new
+
+# Slots of the registry that the scan itself looks at; the full list is in `rows`.
+OCTETS, SOURCE4, DESTINATION4, SOURCE6, DESTINATION6 = 1, 13, 14, 17, 19
+INITIALISED, SAMPLING_INTERVAL, RANDOM_INTERVAL, PACKET_INTERVAL, PACKET_SPACE = 37, 46, 47, 48, 49
+SAMPLE_SIZE, POPULATION, SAMPLER, SELECTOR = 50, 51, 52, 53
+OUT_OCTETS, INITIATOR_OCTETS, RESPONDER_OCTETS, LAYER2_OCTETS, TOTAL_OCTETS, REVERSE_OCTETS = 54, 56, 57, 60, 61, 70
+
+
+@inline_kernel
+def be16(data: Any, at: int) -> Any:
+    return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
+
+
+@inline_kernel
+def be32(data: Any, at: int) -> Any:
+    return (np.int64(data[at]) << 24) | (np.int64(data[at + 1]) << 16) | (np.int64(data[at + 2]) << 8) | np.int64(data[at + 3])
+
+
+@inline_kernel
+def le32(data: Any, at: int) -> Any:
+    return (np.int64(data[at + 3]) << 24) | (np.int64(data[at + 2]) << 16) | (np.int64(data[at + 1]) << 8) | np.int64(data[at])
+
+
+@inline_kernel
+def mixed(value: Any) -> Any:
+    """Spread the bits of a word over all of it (the finaliser of splitmix64)."""
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+@kernel
+def payload_hash(words: Any, first: int, length: int, seed: Any) -> Any:
+    """128 bits of a payload that begins at a word; octets beyond `length` don't count."""
+    one = mixed(np.uint64(length) + np.uint64(0x9E3779B97F4A7C15) * (seed + np.uint64(1)))
+    two = mixed(one ^ np.uint64(0xD6E8FEB86659FD93))
+    whole = length >> 3
+    for i in range(whole):
+        word = words[first + i]
+        one = (one ^ word) * np.uint64(0xA0761D6478BD642F)
+        one ^= one >> np.uint64(29)
+        two = (two + word) * np.uint64(0xE7037ED1A0B428DB)
+        two ^= two >> np.uint64(32)
+    rest = length & 7
+    if rest:
+        word = words[first + whole] & ((np.uint64(1) << np.uint64(8 * rest)) - np.uint64(1))
+        one = (one ^ word) * np.uint64(0xA0761D6478BD642F)
+        two = (two + word) * np.uint64(0xE7037ED1A0B428DB)
+    return mixed(one), mixed(two ^ one)
+
+
+# Tables: open addressing over the rows of a record array, -1 is free -------------------------------------------------
+@inline_kernel
+def domain_key(high: Any, low: Any, domain: int, protocol: int) -> Any:
+    return mixed(high ^ mixed(low ^ mixed(np.uint64(domain) * np.uint64(256) + np.uint64(protocol))))
+
+
+@kernel
+def find_domain(rows: Any, table: Any, high: Any, low: Any, domain: int, protocol: int) -> Any:
+    """The row of this key, or -1 - place where it would be entered."""
+    mask = len(table) - 1
+    at = np.int64(domain_key(high, low, domain, protocol) & np.uint64(mask))
+    while table[at] >= 0:
+        row = rows[table[at]]
+        if row["high"] == high and row["low"] == low and row["domain"] == domain and row["protocol"] == protocol:
+            return np.int64(table[at])
+        at = (at + 1) & mask
+    return -1 - at
+
+
+@inline_kernel
+def template_key(domain: int, identifier: int) -> Any:
+    return mixed(np.uint64(domain) * np.uint64(65536) + np.uint64(identifier))
+
+
+@kernel
+def find_template(rows: Any, table: Any, domain: int, identifier: int) -> Any:
+    mask = len(table) - 1
+    at = np.int64(template_key(domain, identifier) & np.uint64(mask))
+    while table[at] >= 0:
+        row = rows[table[at]]
+        if row["domain"] == domain and row["identifier"] == identifier:
+            return np.int64(table[at])
+        at = (at + 1) & mask
+    return -1 - at
+
+
+@inline_kernel
+def sampler_key(domain: int, kind: int, identifier: Any) -> Any:
+    return mixed(identifier ^ mixed(np.uint64(domain) * np.uint64(2) + np.uint64(kind)))
+
+
+@kernel
+def find_sampler(rows: Any, table: Any, domain: int, kind: int, identifier: Any) -> Any:
+    mask = len(table) - 1
+    at = np.int64(sampler_key(domain, kind, identifier) & np.uint64(mask))
+    while table[at] >= 0:
+        row = rows[table[at]]
+        if row["domain"] == domain and row["kind"] == kind and row["identifier"] == identifier:
+            return np.int64(table[at])
+        at = (at + 1) & mask
+    return -1 - at
+
+
+@kernel
+def index_tables(counts: Any, domains: Any, domain_table: Any, templates: Any, template_table: Any, samplers: Any,
+                 sampler_table: Any) -> None:
+    """Fill the (empty) hash tables from the rows."""
+    for i in range(counts[0]["domains"]):
+        row = domains[i]
+        domain_table[-1 - find_domain(domains, domain_table, row["high"], row["low"], row["domain"], row["protocol"])] = i
+    for i in range(counts[0]["templates"]):
+        row = templates[i]
+        template_table[-1 - find_template(templates, template_table, row["domain"], row["identifier"])] = i
+    for i in range(counts[0]["samplers"]):
+        row = samplers[i]
+        sampler_table[-1 - find_sampler(samplers, sampler_table, row["domain"], row["kind"], row["identifier"])] = i
+
+
+@kernel
+def insert_sightings(rows: Any, table: Any) -> None:
+    """Enter `rows` into the (empty) open-addressing array `table`."""
+    mask = len(table) - 1
+    for i in range(len(rows)):
+        at = np.int64(rows[i]["first"] & np.uint64(mask))
+        while table[at]["domain"] >= 0:
+            at = (at + 1) & mask
+        table[at]["first"] = rows[i]["first"]
+        table[at]["second"] = rows[i]["second"]
+        table[at]["domain"] = rows[i]["domain"]
+        table[at]["serial"] = rows[i]["serial"]
+        table[at]["received"] = rows[i]["received"]
+
+
+# Bookkeeping ----------------------------------------------------------------------------------------------------------
+@kernel
+def fault(faults: Any, now: Any, kind: int) -> None:
+    faults[now["intake"], kind] += 1
+    now["faults"] += 1
+
+
+@kernel
+def configured_row(exporters: Any, high: Any, low: Any) -> Any:
+    """The row of the settings for this exporter, or -1."""
+    for i in range(len(exporters)):
+        if exporters[i, 0] == high and exporters[i, 1] == low:
+            return i
+    return -1
+
+
+@kernel
+def open_domain(state: Any, limits: Any, high: Any, low: Any, domain: int, protocol: int, received: int) -> Any:
+    """The row of a domain, made if need be; row 0 (the rest of the world) when there is no room."""
+    found = find_domain(state.domains, state.domain_table, high, low, domain, protocol)
+    if found >= 0:
+        return found
+    index = state.counts[0]["domains"]
+    if index >= limits.domains or index >= len(state.domains):
+        return 0
+    state.counts[0]["domains"] = index + 1
+    state.domain_table[-1 - found] = index
+    row = state.domains[index]
+    row["high"] = high
+    row["low"] = low
+    row["domain"] = domain
+    row["protocol"] = protocol
+    row["first"] = received
+    row["last"] = received
+    row["expected"] = -1
+    row["forgotten"] = -1
+    row["sflow_boot"] = -1
+    row["intake"] = -1
+    at = configured_row(limits.exporters, high, low)
+    if at >= 0:
+        row["configured"] = limits.exporter_values[at, 0]
+        row["sflow_boot"] = limits.exporter_values[at, 1]
+    return index
+
+
+@kernel
+def open_intake(state: Any, results: Any, domain: int, received: int) -> Any:
+    """The intake row of a domain's quarter hour; a domain may have several, they are added up later."""
+    row = state.domains[domain]
+    quarter = received - received % QUARTER_MS
+    if row["intake"] >= 0 and row["quarter"] == quarter:
+        return row["intake"]
+    index = results.progress[0]["intake"]
+    results.progress[0]["intake"] = index + 1
+    results.intake[index]["owner"] = domain
+    results.intake[index]["quarter"] = quarter
+    row["intake"] = index
+    row["quarter"] = quarter
+    return index
+
+
+@kernel
+def seen_before(state: Any, limits: Any, words: Any, word: int, length: int, domain: int, received: int) -> Any:
+    """Whether an exact copy of this datagram of this domain came lately; remembers it otherwise."""
+    row = state.domains[domain]
+    serial = row["serial"]
+    row["serial"] = serial + 1
+    if limits.duplicate_window == 0:
+        return False
+    first, second = payload_hash(words, word, length, np.uint64(domain))
+    mask = len(state.sightings) - 1
+    at = np.int64(first & np.uint64(mask))
+    while state.sightings[at]["domain"] >= 0:
+        place = state.sightings[at]
+        if place["first"] == first and place["second"] == second and place["domain"] == domain:
+            near = serial - place["serial"] <= limits.duplicate_window and (
+                abs(received - place["received"]) <= limits.duplicate_ms)
+            if not near:
+                place["serial"] = serial
+                place["received"] = received
+            return near
+        at = (at + 1) & mask
+    place = state.sightings[at]
+    place["first"] = first
+    place["second"] = second
+    place["domain"] = domain
+    place["serial"] = serial
+    place["received"] = received
+    state.counts[0]["sightings"] += 1
+    return False
+
+
+# Sequence numbers -----------------------------------------------------------------------------------------------------
+@kernel
+def remember_gap(row: Any, gaps: Any, start: int, length: int) -> None:
+    """Units that did not come; the oldest gap is forgotten (and stays missing) when there are too many."""
+    count = row["gaps"]
+    if count == len(gaps):
+        row["forgotten"] = (gaps[0, 0] + gaps[0, 1]) & WORD
+        for i in range(1, count):
+            gaps[i - 1, 0] = gaps[i, 0]
+            gaps[i - 1, 1] = gaps[i, 1]
+        count -= 1
+    gaps[count, 0] = start
+    gaps[count, 1] = length
+    row["gaps"] = count + 1
+
+
+@kernel
+def drop_gap(row: Any, gaps: Any, index: int) -> None:
+    for i in range(index + 1, row["gaps"]):
+        gaps[i - 1, 0] = gaps[i, 0]
+        gaps[i - 1, 1] = gaps[i, 1]
+    row["gaps"] -= 1
+
+
+@kernel
+def cut_gap(row: Any, gaps: Any, start: int, units: int) -> Any:
+    """Take [start, start + units) out of the gap that holds `start`: whether there is one. Missing shrinks with it."""
+    for i in range(row["gaps"]):
+        before = (start - gaps[i, 0]) & WORD
+        if before < gaps[i, 1]:
+            taken = min(units, gaps[i, 1] - before)
+            after = gaps[i, 1] - before - taken
+            row["missing"] -= taken
+            if before > 0:
+                gaps[i, 1] = before
+                if after > 0:
+                    remember_gap(row, gaps, (start + taken) & WORD, after)
+            elif after > 0:
+                gaps[i, 0] = (start + taken) & WORD
+                gaps[i, 1] = after
+            else:
+                drop_gap(row, gaps, i)
+            return True
+    return False
+
+
+@kernel
+def account(state: Any, domain: int, sequence: int, units: int, has_uptime: int, clock: int, uptime: int) -> None:
+    """Compare a datagram's sequence number with what was expected, in the protocol's own unit."""
+    row = state.domains[domain]
+    gaps = state.gaps[domain]
+    rebooted = False
+    if has_uptime:
+        boot = (clock - uptime) & WORD
+        moved = (boot - row["boot"]) & WORD
+        rebooted = row["has_boot"] == 1 and min(moved, WORD + 1 - moved) > REBOOT_MS
+    ahead = (sequence - row["expected"]) & WORD
+    behind = (WORD + 1) - ahead
+    if row["expected"] >= 0 and ahead != 0 and not rebooted:
+        if ahead < HALF:
+            row["missing"] += ahead
+            remember_gap(row, gaps, row["expected"], ahead)
+        else:
+            if units > 0 and cut_gap(row, gaps, sequence, units):
+                row["reordered"] += 1
+                return
+            forgotten = row["forgotten"]
+            if behind < FAR_BEHIND * 16 and forgotten >= 0 and ((forgotten - sequence - 1) & WORD) < HALF:
+                row["reordered"] += 1
+                return
+            if units == 0 and behind < FAR_BEHIND:
+                return  # a message of templates only: it has no place of its own in the count
+            rebooted = True
+    if rebooted and row["expected"] >= 0 and ahead != 0:
+        row["restarts"] += 1
+        row["gaps"] = 0
+        row["forgotten"] = -1
+    row["expected"] = (sequence + units) & WORD
+    if has_uptime:
+        row["boot"] = boot
+        row["has_boot"] = 1
+
+
+@kernel
+def settle(state: Any, domain: int, sequence: int, units: int) -> None:
+    """Records of a message that was accounted for before they could be counted: what they left open is not missing."""
+    row = state.domains[domain]
+    gaps = state.gaps[domain]
+    if units == 0 or row["expected"] < 0 or cut_gap(row, gaps, sequence, units):
+        return
+    best = -1
+    nearest = np.int64(FAR_BEHIND)
+    for i in range(row["gaps"]):
+        distance = (gaps[i, 0] - sequence) & WORD
+        if distance < nearest:
+            nearest = distance
+            best = i
+    if best >= 0:
+        cut_gap(row, gaps, gaps[best, 0], units)
+    elif ((row["expected"] - sequence) & WORD) < FAR_BEHIND:
+        row["expected"] = (row["expected"] + units) & WORD
+
+
+# Records --------------------------------------------------------------------------------------------------------------
+@kernel
+def count_records(data: Any, start: int, stop: int, plan: Any, fields: Any, most: int) -> Any:
+    """Whole records in [start, stop), at most `most`; whether there are more; whether the last one is cut off."""
+    if plan["minimum"] == 0 or stop <= start:
+        return np.int64(0), False, False
+    if plan["stride"] > 0:
+        whole = (stop - start) // plan["stride"]
+        if whole > most:
+            return np.int64(most), True, False
+        return np.int64(whole), False, whole == 0 and stop - start > PADDING_MAX
+    count = np.int64(0)
+    at = start
+    while stop - at >= plan["minimum"]:
+        if count == most:
+            return count, True, False
+        for i in range(plan["first"], plan["first"] + plan["count"]):
+            length = fields[i] & 0xFFFF
+            if length == VARIABLE:
+                if at >= stop:
+                    return count, False, True
+                length = np.int64(data[at])
+                at += 1
+                if length == 255:
+                    if stop - at < 2:
+                        return count, False, True
+                    length = be16(data, at)
+                    at += 2
+            if length > stop - at:
+                return count, False, True
+            at += length
+        count += 1
+    return count, False, False
+
+
+@kernel
+def greatest_divisor(a: int, b: int) -> Any:
+    while b:
+        a, b = b, a % b
+    return a
+
+
+@kernel
+def announced_rate(scratch: Any, has: Any) -> Any:
+    """The rate in a record: (numerator, denominator), (0, 0) if it has none."""
+    numerator = np.int64(0)
+    denominator = np.int64(1)
+    if has[SAMPLING_INTERVAL] and scratch[SAMPLING_INTERVAL] != 0:
+        numerator = scratch[SAMPLING_INTERVAL]
+    elif has[RANDOM_INTERVAL] and scratch[RANDOM_INTERVAL] != 0:
+        numerator = scratch[RANDOM_INTERVAL]
+    elif has[PACKET_INTERVAL] and scratch[PACKET_INTERVAL] != 0:
+        space = scratch[PACKET_SPACE] if has[PACKET_SPACE] else np.int64(0)
+        if 0 <= space <= WORD and 0 < scratch[PACKET_INTERVAL] <= WORD:
+            numerator = scratch[PACKET_INTERVAL] + space
+            denominator = scratch[PACKET_INTERVAL]
+    elif has[SAMPLE_SIZE] and has[POPULATION] and 0 < scratch[SAMPLE_SIZE] <= scratch[POPULATION]:
+        numerator = scratch[POPULATION]
+        denominator = scratch[SAMPLE_SIZE]
+    if numerator <= 0:
+        return np.int64(0), np.int64(0)
+    common = greatest_divisor(numerator, denominator)
+    numerator //= common
+    denominator //= common
+    if numerator > WORD or denominator > WORD:
+        return np.int64(0), np.int64(0)
+    return numerator, denominator
+
+
+@kernel
+def read_options(data: Any, start: int, stop: int, records: int, plan_index: int, domain: int, state: Any, limits: Any,
+                 results: Any, kinds: Any) -> None:
+    """What options records say about sampling and time goes into the state."""
+    plan = state.plans[plan_index]
+    has = state.has[plan_index]
+    scratch = results.scratch
+    at = start
+    for _ in range(records):
+        for i in range(plan["first"], plan["first"] + plan["count"]):
+            length = state.fields[i] & 0xFFFF
+            if length == VARIABLE:
+                length = np.int64(data[at])
+                at += 1
+                if length == 255:
+                    length = be16(data, at)
+                    at += 2
+            slot = state.slots[i]
+            if slot > 0 and length <= 8:
+                value = np.int64(0)
+                for k in range(length):
+                    value = (value << 8) | np.int64(data[at + k])
+                scratch[slot] = value
+            at += length
+        if has[INITIALISED] and scratch[INITIALISED] != 0:
+            state.domains[domain]["initialised"] = scratch[INITIALISED]
+        numerator, denominator = announced_rate(scratch, has)
+        announces = (has[SAMPLING_INTERVAL] or has[RANDOM_INTERVAL] or has[PACKET_INTERVAL]
+                     or (has[SAMPLE_SIZE] and has[POPULATION]))
+        if not announces:
+            continue
+        if has[SAMPLER]:
+            set_sampler(state, limits, results, kinds, domain, 0, np.uint64(scratch[SAMPLER]), numerator, denominator)
+        elif has[SELECTOR]:
+            set_sampler(state, limits, results, kinds, domain, 1, np.uint64(scratch[SELECTOR]), numerator, denominator)
+        else:
+            state.domains[domain]["rate_numerator"] = numerator
+            state.domains[domain]["rate_denominator"] = denominator
+
+
+@kernel
+def set_sampler(state: Any, limits: Any, results: Any, kinds: Any, domain: int, kind: int, identifier: Any, numerator: int,
+                denominator: int) -> None:
+    """Enter a sampler's rate, valid for the sets scanned from here on."""
+    now = results.situation[0]
+    found = find_sampler(state.samplers, state.sampler_table, domain, kind, identifier)
+    if found < 0:
+        index = state.counts[0]["samplers"]
+        if index >= limits.samplers or index >= len(state.samplers):
+            fault(results.faults, now, kinds["samplers_full"])
+            return
+        state.counts[0]["samplers"] = index + 1
+        state.sampler_table[-1 - found] = index
+        row = state.samplers[index]
+        row["domain"] = domain
+        row["kind"] = kind
+        row["identifier"] = identifier
+        row["numerator"] = 0
+        row["denominator"] = 0
+        row["numerator_before"] = 0
+        row["denominator_before"] = 0
+    else:
+        index = found
+    row = state.samplers[index]
+    if row["numerator"] == numerator and row["denominator"] == denominator:
+        return
+    if results.progress[0]["changes"] == len(results.changes):  # a flood of released options: no order could be kept
+        fault(results.faults, now, kinds["samplers_full"])
+        return
+    row["numerator"] = numerator
+    row["denominator"] = denominator
+    change = results.changes[results.progress[0]["changes"]]
+    change["sampler"] = index
+    change["order"] = results.progress[0]["order"]
+    change["numerator"] = numerator
+    change["denominator"] = denominator
+    results.progress[0]["changes"] += 1
+
+
+@kernel
+def enter_set(row: Any, state: Any, results: Any, plan_index: int, domain: int, start: int, stop: int, records: int,
+              first_row: int) -> Any:
+    """Describe a set that the decoder can read without any other state; returns the rows it may need."""
+    plan = state.plans[plan_index]
+    owner = state.domains[domain]
+    row["sflow"] = 0
+    row["start"] = start
+    row["stop"] = stop
+    row["plan"] = plan_index
+    row["records"] = records
+    row["row"] = first_row
+    row["width"] = plan["width"]
+    row["verdict"] = plan["verdict"]
+    row["options"] = plan["options"]
+    row["fault"] = 0
+    row["domain"] = domain
+    row["rate_numerator"] = owner["rate_numerator"]
+    row["rate_denominator"] = owner["rate_denominator"]
+    row["configured"] = owner["configured"]
+    row["initialised"] = owner["initialised"]
+    row["sflow_boot"] = owner["sflow_boot"]
+    row["order"] = results.progress[0]["order"]
+    results.progress[0]["order"] += 1
+    return records * plan["width"]
+
+
+@kernel
+def read_set(data: Any, start: int, stop: int, plan_index: int, clipped: bool, state: Any, limits: Any, results: Any,
+             kinds: Any) -> None:
+    """A data set whose template is known."""
+    now = results.situation[0]
+    plan = state.plans[plan_index]
+    if plan["minimum"] == 0:
+        if stop > start:
+            fault(results.faults, now, kinds["zero_length_record"])
+        return
+    records, more, cut = count_records(data, start, stop, plan, state.fields, limits.records - now["records"])
+    if more and not now["full"]:
+        fault(results.faults, now, kinds["too_many_records"])
+        now["full"] = 1
+    if cut and not clipped:  # a set that is cut off has been counted as such
+        fault(results.faults, now, kinds["record_overrun"])
+    now["records"] += records
+    if records == 0:
+        return
+    now["read"] += 1
+    progress = results.progress[0]
+    row = results.sets[progress["sets"]]
+    progress["sets"] += 1
+    progress["rows"] += enter_set(row, state, results, plan_index, now["domain"], start, stop, records, progress["rows"])
+    row["received"] = now["received"]
+    row["exported"] = now["exported"]
+    row["uptime"] = now["uptime"]
+    row["intake"] = now["intake"]
+    row["header_rate"] = now["header_rate"]
+    if plan["options"] and plan["informs"]:
+        read_options(data, start, stop, records, plan_index, now["domain"], state, limits, results, kinds)
+
+
+# Data before its template ---------------------------------------------------------------------------------------------
+@kernel
+def open_template(state: Any, limits: Any, domain: int, identifier: int) -> Any:
+    """The row of a template id, made if need be; -1 when there is no room."""
+    found = find_template(state.templates, state.template_table, domain, identifier)
+    if found >= 0:
+        return found
+    index = state.counts[0]["templates"]
+    if index >= limits.templates or index >= len(state.templates):
+        return -1
+    state.counts[0]["templates"] = index + 1
+    state.template_table[-1 - found] = index
+    row = state.templates[index]
+    row["domain"] = domain
+    row["identifier"] = identifier
+    row["plan"] = -1
+    row["waiting_first"] = -1
+    row["waiting_last"] = -1
+    return index
+
+
+@kernel
+def keep_waiting(data: Any, start: int, stop: int, template: int, state: Any, limits: Any, results: Any, kinds: Any) -> None:
+    """Copy a set whose template is unknown, in bounds."""
+    now = results.situation[0]
+    counts = state.counts[0]
+    length = stop - start
+    live = counts["waiting_live_octets"] + counts["waiting_live"] * WAITING_OVERHEAD
+    index = counts["waiting"]
+    if (template < 0 or live + length + WAITING_OVERHEAD > limits.waiting_octets
+            or counts["waiting_live"] >= limits.waiting_sets):
+        fault(results.faults, now, kinds["waiting_full"])
+        return
+    offset = counts["waiting_octets"]
+    for i in range(length):
+        state.waiting_octets[offset + i] = data[start + i]
+    counts["waiting_octets"] = offset + length
+    counts["waiting"] = index + 1
+    counts["waiting_live"] += 1
+    counts["waiting_live_octets"] += length
+    row = state.waiting[index]
+    row["template"] = template
+    row["next"] = -1
+    row["offset"] = offset
+    row["length"] = length
+    row["received"] = now["received"]
+    row["exported"] = now["exported"]
+    row["uptime"] = now["uptime"]
+    row["domain"] = now["domain"]
+    row["sequence"] = -1  # set when the datagram is accounted for
+    row["live"] = 1
+    row["header_rate"] = now["header_rate"]
+    owner = state.templates[template]
+    if owner["waiting_last"] >= 0:
+        state.waiting[owner["waiting_last"]]["next"] = index
+    else:
+        owner["waiting_first"] = index
+    owner["waiting_last"] = index
+    state.domains[now["domain"]]["waiting"] += 1
+    results.intake[now["intake"]]["waiting_sets"] += 1
+    now["read"] += 1
+
+
+@kernel
+def release(template: int, state: Any, limits: Any, results: Any, kinds: Any) -> None:
+    """The template came: what waited for it is read with its own arrival time and header."""
+    now = results.situation[0]
+    progress = results.progress[0]
+    counts = state.counts[0]
+    owner = state.templates[template]
+    plan_index = owner["plan"]
+    plan = state.plans[plan_index]
+    index = owner["waiting_first"]
+    owner["waiting_first"] = -1
+    owner["waiting_last"] = -1
+    while index >= 0:
+        held = state.waiting[index]
+        index = held["next"]
+        if not held["live"]:
+            continue
+        held["live"] = 0
+        counts["waiting_live"] -= 1
+        counts["waiting_live_octets"] -= held["length"]
+        domain = held["domain"]
+        state.domains[domain]["waiting"] -= 1
+        start = held["offset"]
+        stop = start + held["length"]
+        records, more, cut = count_records(state.waiting_octets, start, stop, plan, state.fields, limits.records)
+        row = results.released[progress["released"]]
+        progress["released"] += 1
+        progress["released_rows"] += enter_set(row, state, results, plan_index, domain, start, stop, records,
+                                               progress["released_rows"])
+        if plan["minimum"] == 0:
+            row["fault"] = kinds["zero_length_record"]
+        elif more:
+            row["fault"] = kinds["too_many_records"]
+        elif cut:
+            row["fault"] = kinds["record_overrun"]
+        row["received"] = held["received"]
+        row["exported"] = held["exported"]
+        row["uptime"] = held["uptime"]
+        row["header_rate"] = held["header_rate"]
+        row["intake"] = -1
+        if state.domains[domain]["protocol"] == IPFIX:
+            if held["sequence"] < 0:
+                now["records"] += records  # of the very datagram that is being read
+            else:
+                settle(state, domain, held["sequence"], records)
+        if plan["options"] and plan["informs"]:
+            read_options(state.waiting_octets, start, stop, records, plan_index, domain, state, limits, results, kinds)
+
+
+# Templates ------------------------------------------------------------------------------------------------------------
+@kernel
+def slot_of(limits: Any, element: int, enterprise: int, length: int, skip: bool) -> Any:
+    """Which value of the product a field holds, 0 for none; a length that the type can't have makes it unreadable."""
+    if skip or element >= 32768:
+        return 0
+    slot = 0
+    if enterprise == 0:
+        slot = limits.elements[element]
+    elif enterprise == REVERSE_ENTERPRISE:
+        slot = limits.reverse[element]
+    if slot > 0 and (length < limits.smallest[slot] or length > limits.largest[slot]):
+        return 0
+    return slot
+
+
+@kernel
+def judge(plan: Any, has: Any) -> None:
+    """What records of this plan can become: (RFC 5103: two directions in one record are two flows)."""
+    addressed = (has[SOURCE4] and has[DESTINATION4]) or (has[SOURCE6] and has[DESTINATION6])
+    counted = (has[OCTETS] or has[INITIATOR_OCTETS] or has[RESPONDER_OCTETS] or has[OUT_OCTETS] or has[LAYER2_OCTETS])
+    plan["verdict"] = 0
+    plan["width"] = 0
+    if plan["options"] == 0 and addressed:
+        if counted:
+            plan["verdict"] = 1
+            two = has[REVERSE_OCTETS] if has[OCTETS] else has[RESPONDER_OCTETS]
+            plan["width"] = 2 if two else 1
+        elif has[TOTAL_OCTETS]:
+            plan["verdict"] = 2
+    plan["informs"] = 0
+    if (has[INITIALISED] or has[SAMPLING_INTERVAL] or has[RANDOM_INTERVAL] or has[PACKET_INTERVAL]
+            or has[SAMPLE_SIZE] or has[POPULATION]):
+        plan["informs"] = 1
+
+
+@kernel
+def compile_plan(state: Any, limits: Any, count: int, scope: int, options: int, v9: bool) -> Any:
+    """Turn the fields written behind the used ones into a plan; returns its index."""
+    counts = state.counts[0]
+    first = counts["fields"]
+    index = counts["plans"]
+    plan = state.plans[index]
+    has = state.has[index]
+    has[:] = 0
+    plan["options"] = options
+    plan["first"] = first
+    plan["count"] = count
+    plan["scope"] = scope
+    offset = np.int64(0)
+    variable = False
+    for i in range(first, first + count):
+        length = state.fields[i] & 0xFFFF
+        element = (state.fields[i] >> 16) & 0xFFFF
+        enterprise = state.fields[i] >> 32
+        slot = slot_of(limits, element, enterprise, length, v9 and i - first < scope)
+        if length == VARIABLE and not v9:
+            variable = True
+            slot = 0
+            length = 1
+        if slot > 0 and has[slot]:
+            slot = 0  # the first of several counts: the outer header of a tunnel
+        state.slots[i] = slot
+        state.offsets[i] = min(offset, 1 << 30)
+        if slot > 0:
+            has[slot] = 1
+        offset += length
+    plan["minimum"] = offset
+    plan["stride"] = 0 if variable else offset
+    judge(plan, has)
+    counts["plans"] = index + 1
+    counts["fields"] = first + count
+    return index
+
+
+@kernel
+def define(state: Any, limits: Any, results: Any, kinds: Any, identifier: int, count: int, scope: int, options: int,
+           v9: bool) -> None:
+    """A whole definition was read into the free fields: compare it with what is known, and take it if it is new."""
+    now = results.situation[0]
+    counts = state.counts[0]
+    template = open_template(state, limits, now["domain"], identifier)
+    if template < 0 or counts["fields"] + count > limits.fields:
+        fault(results.faults, now, kinds["templates_full"])
+        return
+    now["read"] += 1
+    if options:
+        results.intake[now["intake"]]["options_templates"] += 1
+    else:
+        results.intake[now["intake"]]["templates"] += 1
+    owner = state.templates[template]
+    if owner["plan"] >= 0:
+        known = state.plans[owner["plan"]]
+        same = known["count"] == count and known["scope"] == scope and known["options"] == options
+        i = 0
+        while same and i < count:
+            same = state.fields[known["first"] + i] == state.fields[counts["fields"] + i]
+            i += 1
+        if same:
+            return
+    owner["plan"] = compile_plan(state, limits, count, scope, options, v9)
+    if owner["waiting_first"] >= 0:
+        release(template, state, limits, results, kinds)
+
+
+@kernel
+def read_fields(data: Any, at: int, stop: int, count: int, ipfix: bool, state: Any) -> Any:
+    """Field specifiers → the free fields; the offset behind them, -1 if they are cut off."""
+    first = state.counts[0]["fields"]
+    for i in range(count):
+        if stop - at < 4:
+            return -1
+        element = be16(data, at)
+        length = be16(data, at + 2)
+        enterprise = np.int64(0)
+        at += 4
+        if ipfix and element >= 32768:
+            if stop - at < 4:
+                return -1
+            enterprise = be32(data, at)
+            element -= 32768
+            at += 4
+            if enterprise == 0:
+                element += 32768  # the enterprise number 0 is reserved: not an IANA element
+        # 31 bits are enough: no enterprise that matters here has a larger number
+        state.fields[first + i] = ((enterprise & 0x7FFFFFFF) << 32) | (element << 16) | length
+    return at
+
+
+@kernel
+def too_large(data: Any, at: int, stop: int, count: int, ipfix: bool) -> Any:
+    """The offset behind a definition that is not read, -1 if it is cut off."""
+    for _ in range(count):
+        if stop - at < 4:
+            return -1
+        wide = ipfix and be16(data, at) >= 32768
+        at += 8 if wide else 4
+        if at > stop:
+            return -1
+    return at
+
+
+@kernel
+def withdraw(state: Any, results: Any, identifier: int, options: int) -> None:
+    """Forget one template of the domain, or all of a kind (RFC 7011 §8.1: the id is then that of the set)."""
+    now = results.situation[0]
+    now["read"] += 1
+    if identifier >= 256:
+        found = find_template(state.templates, state.template_table, now["domain"], identifier)
+        if found >= 0:
+            state.templates[found]["plan"] = -1
+        return
+    for i in range(state.counts[0]["templates"]):
+        row = state.templates[i]
+        if row["domain"] == now["domain"] and row["plan"] >= 0 and state.plans[row["plan"]]["options"] == options:
+            row["plan"] = -1
+
+
+@kernel
+def template_set(data: Any, at: int, stop: int, ipfix: bool, state: Any, limits: Any, results: Any, kinds: Any) -> None:
+    """Template records (RFC 3954 §5.2, RFC 7011 §3.4.1)."""
+    now = results.situation[0]
+    withdrew_all = False
+    while stop - at >= 4:
+        identifier = be16(data, at)
+        count = be16(data, at + 2)
+        at += 4
+        if count == 0 and identifier == 0:
+            return  # padding
+        if count == 0 and ipfix and (identifier >= 256 or identifier == 2):
+            if identifier >= 256 or not withdrew_all:
+                withdraw(state, results, identifier, np.int64(0))
+            withdrew_all = withdrew_all or identifier == 2
+            continue
+        if count > limits.template_fields:
+            at = too_large(data, at, stop, count, ipfix)
+            fault(results.faults, now, kinds["template_malformed"] if at < 0 else kinds["template_too_large"])
+        else:
+            at = read_fields(data, at, stop, count, ipfix, state)
+            if at < 0 or identifier < 256 or count == 0:
+                fault(results.faults, now, kinds["template_malformed"])
+            else:
+                define(state, limits, results, kinds, identifier, count, np.int64(0), np.int64(0), not ipfix)
+        if at < 0:
+            return
+
+
+@kernel
+def options_set(data: Any, at: int, stop: int, ipfix: bool, state: Any, limits: Any, results: Any, kinds: Any) -> None:
+    """Options template records (RFC 3954 §6.1: lengths in octets; RFC 7011 §3.4.2: counts of fields)."""
+    now = results.situation[0]
+    withdrew_all = False
+    while stop - at >= (4 if ipfix else 6):
+        identifier = be16(data, at)
+        count = be16(data, at + 2)
+        if count == 0 and ipfix:
+            at += 4
+            if identifier == 0:
+                return  # padding
+            if identifier >= 256 or (identifier == 3 and not withdrew_all):
+                withdraw(state, results, identifier, np.int64(1))
+            elif identifier != 3:
+                fault(results.faults, now, kinds["template_malformed"])
+            withdrew_all = withdrew_all or identifier == 3
+            continue
+        if stop - at < 6:
+            fault(results.faults, now, kinds["template_malformed"])
+            return
+        scope = be16(data, at + 4)
+        at += 6
+        odd = False
+        if not ipfix:
+            if identifier == 0 and count == 0 and scope == 0:
+                return  # padding
+            odd = count % 4 != 0 or scope % 4 != 0
+            octets = count
+            count = (octets + scope) // 4
+            scope = octets // 4
+        if odd:
+            fault(results.faults, now, kinds["template_malformed"])
+            return
+        if count > limits.template_fields:
+            at = too_large(data, at, stop, count, ipfix)
+            fault(results.faults, now, kinds["template_malformed"] if at < 0 else kinds["template_too_large"])
+        else:
+            at = read_fields(data, at, stop, count, ipfix, state)
+            bad = at < 0 or identifier < 256 or count == 0 or scope > count or (ipfix and scope == 0)
+            if bad:
+                fault(results.faults, now, kinds["template_malformed"])
+            else:
+                define(state, limits, results, kinds, identifier, count, scope, np.int64(1), not ipfix)
+        if at < 0:
+            return
+
+
+# Datagrams ------------------------------------------------------------------------------------------------------------
+@kernel
+def read_sets(data: Any, at: int, stop: int, ipfix: bool, state: Any, limits: Any, results: Any, kinds: Any) -> None:
+    """The sets of a v9 or IPFIX message."""
+    now = results.situation[0]
+    clipped = False
+    while stop - at >= 4:
+        identifier = be16(data, at)
+        length = be16(data, at + 2)
+        if length < 4:
+            fault(results.faults, now, kinds["set_length"])
+            return
+        end = at + length
+        if end > stop:
+            fault(results.faults, now, kinds["set_overrun"])
+            clipped = True
+            end = stop
+        first = at + 4
+        if identifier >= 256:
+            if end > first:
+                template = find_template(state.templates, state.template_table, now["domain"], identifier)
+                if template >= 0 and state.templates[template]["plan"] >= 0:
+                    read_set(data, first, end, state.templates[template]["plan"], clipped, state, limits, results, kinds)
+                else:
+                    keep_waiting(data, first, end, open_template(state, limits, now["domain"], identifier), state, limits,
+                                 results, kinds)
+        elif identifier == (2 if ipfix else 0):
+            template_set(data, first, end, ipfix, state, limits, results, kinds)
+        elif identifier == (3 if ipfix else 1):
+            options_set(data, first, end, ipfix, state, limits, results, kinds)
+        else:
+            fault(results.faults, now, kinds["set_id_reserved"])
+        at = end
+
+
+@kernel
+def read_fixed(data: Any, at: int, stop: int, count: int, state: Any, limits: Any, results: Any, kinds: Any) -> None:
+    """The records of v1, v5 and v7: the lesser of the count and the whole records present."""
+    now = results.situation[0]
+    plan = PLAN_V5 if now["protocol"] == V5 else (PLAN_V1 if now["protocol"] == V1 else PLAN_V7)
+    stride = state.plans[plan]["stride"]
+    present = (stop - at) // stride
+    if present != count or (stop - at) % stride != 0:
+        fault(results.faults, now, kinds["count_mismatch"])
+    whole = min(present, count)
+    if whole > 0:
+        read_set(data, at, at + whole * stride, plan, stop < at, state, limits, results, kinds)
+
+
+@kernel
+def read_samples(data: Any, at: int, stop: int, count: int, state: Any, limits: Any, results: Any, kinds: Any) -> None:
+    """Delimit the samples of an sFlow datagram; the flow samples among them become one set."""
+    now = results.situation[0]
+    first = at
+    flows = np.int64(0)
+    seen = np.int64(0)
+    counted = results.intake[now["intake"]]
+    while seen < count and stop - at >= 8:
+        if seen == limits.records:
+            fault(results.faults, now, kinds["too_many_records"])
+            now["full"] = 1
+            break
+        kind = be32(data, at)
+        length = be32(data, at + 4)
+        if length > stop - at - 8:
+            break
+        if kind == 1 or kind == 3:
+            flows += 1
+        elif kind == 2 or kind == 4:
+            counted["counter_samples"] += 1
+        elif kind == 5:
+            counted["drop_samples"] += 1
+        seen += 1
+        at = min(at + 8 + ((length + 3) & ~3), stop)
+    cut = seen < count and not now["full"]
+    if cut and stop - at >= 8 + 4:
+        kind = be32(data, at)
+        if kind == 1 or kind == 3:  # a flow sample that reaches beyond the datagram: its records may still be whole
+            flows += 1
+            at = stop
+        elif kind == 2 or kind == 4:
+            counted["counter_samples"] += 1
+        seen += 1
+    if cut or (not now["full"] and at < stop):
+        fault(results.faults, now, kinds["sample_overrun"])
+    now["read"] += seen
+    now["records"] += flows
+    if flows == 0:
+        return
+    progress = results.progress[0]
+    row = results.sets[progress["sets"]]
+    progress["sets"] += 1
+    enter_set(row, state, results, 0, now["domain"], first, at, flows, progress["rows"])
+    progress["rows"] += flows
+    row["sflow"] = 1
+    row["width"] = 1
+    row["verdict"] = 1
+    row["received"] = now["received"]
+    row["exported"] = now["exported"]
+    row["uptime"] = now["uptime"]
+    row["intake"] = now["intake"]
+    row["header_rate"] = 0
+
+
+@kernel
+def version_of(data: Any, at: int, length: int) -> Any:
+    """The protocol by its first octets, 0 if unknown."""
+    if length >= 2:
+        number = be16(data, at)
+        if number in (V1, V5, V7, V9, IPFIX):
+            return number
+        if number == 0 and length >= 4 and be16(data, at + 2) == 5:
+            return np.int64(SFLOW)
+    return np.int64(0)
+
+
+@kernel
+def header_size(data: Any, at: int, length: int, protocol: int) -> Any:
+    """Octets of the protocol's header; 0 if an sFlow agent address has an unknown type."""
+    if protocol in (V1, IPFIX):
+        return 16
+    if protocol in (V5, V7):
+        return 24
+    if protocol == V9:
+        return 20
+    if length < 8:
+        return 28
+    kind = be32(data, at + 4)
+    return 28 if kind == 1 else (40 if kind == 2 else 0)
+
+
+@kernel
+def read_header(data: Any, at: int, protocol: int, size: int, now: Any) -> Any:
+    """Times and sequence number into the situation; returns the domain."""
+    now["header_rate"] = 0
+    now["has_uptime"] = 1
+    domain = np.int64(0)
+    if protocol == SFLOW:
+        now["has_uptime"] = 0  # without a wall clock beside it, a late datagram would look like a new boot
+        now["uptime"] = be32(data, at + size - 8)
+        now["sequence"] = be32(data, at + size - 12)
+        return be32(data, at + size - 16)
+    if protocol == IPFIX:
+        now["has_uptime"] = 0
+        now["uptime"] = 0
+        now["exported"] = be32(data, at + 4) * 1000
+        now["sequence"] = be32(data, at + 8)
+        return be32(data, at + 12)
+    now["uptime"] = be32(data, at + 4)
+    now["exported"] = be32(data, at + 8) * 1000
+    if protocol == V9:
+        now["sequence"] = be32(data, at + 12)
+        return be32(data, at + 16)
+    now["exported"] += min(be32(data, at + 12) // 1_000_000, 999)
+    if protocol != V1:
+        now["sequence"] = be32(data, at + 16)
+    if protocol == V5:
+        domain = be16(data, at + 20)
+        now["header_rate"] = be16(data, at + 22) & 0x3FFF
+    return domain
+
+
+@kernel
+def read_sequence(state: Any, results: Any, waiting_before: int) -> None:
+    """Account for the sequence number once the records of the datagram are counted."""
+    now = results.situation[0]
+    protocol = now["protocol"]
+    if protocol == V1:
+        return
+    by_records = protocol in (V5, V7, IPFIX)
+    units = now["records"] if by_records else np.int64(1)
+    account(state, now["domain"], now["sequence"], units, now["has_uptime"], now["clock"], now["uptime"])
+    for i in range(waiting_before, state.counts[0]["waiting"]):
+        state.waiting[i]["sequence"] = (now["sequence"] + units) & WORD
+
+
+@inline_kernel
+def identify(data: Any, entry: int, stop: int, words: Any, state: Any, limits: Any, results: Any, kinds: Any) -> Any:
+    """Header → situation; the size of a readable header, or 0 if the datagram is faulted or a copy."""
+    now = results.situation[0]
+    at = entry + ENTRY_HEADER
+    high = words[(entry + 24) >> 3]
+    low = words[(entry + 32) >> 3]
+    protocol = version_of(data, at, stop - at)
+    size = header_size(data, at, stop - at, protocol) if protocol else 0
+    received = np.int64(words[entry >> 3])
+    now["protocol"] = protocol
+    now["records"] = 0
+    now["read"] = 0
+    now["faults"] = 0
+    now["full"] = 0
+    now["exported"] = received
+    domain = np.int64(0)
+    readable = protocol > 0 and size > 0 and stop - at >= size
+    if readable:
+        domain = read_header(data, at, protocol, size, now)
+        if data[entry + 18] & RECEIVED_UNKNOWN:
+            received = received + now["uptime"] if protocol == SFLOW else now["exported"]
+    if protocol == SFLOW or not readable:
+        now["exported"] = received
+    now["received"] = received
+    now["clock"] = now["exported"]
+    now["domain"] = open_domain(state, limits, high, low, domain, protocol, received)
+    now["intake"] = open_intake(state, results, now["domain"], received)
+    row = state.domains[now["domain"]]
+    row["received"] += 1
+    row["first"] = min(row["first"], received) if row["received"] > 1 else received
+    row["last"] = max(row["last"], received) if row["received"] > 1 else received
+    results.intake[now["intake"]]["datagrams"] += 1
+    state.counts[0]["newest"] = max(state.counts[0]["newest"], received)
+    if now["domain"] == 0:
+        fault(results.faults, now, kinds["domains_full"])
+        return 0
+    if not readable:
+        if protocol == 0 and stop - at >= 4:
+            fault(results.faults, now, kinds["version_unknown"])
+        elif protocol > 0 and size == 0:
+            fault(results.faults, now, kinds["header_malformed"])
+        else:
+            fault(results.faults, now, kinds["too_short"])
+        return 0
+    if seen_before(state, limits, words, at >> 3, stop - at, now["domain"], received):
+        results.faults[now["intake"], kinds["duplicate"]] += 1
+        results.intake[now["intake"]]["duplicate"] += 1
+        row["duplicate"] += 1
+        return -1
+    return size
+
+
+@inline_kernel
+def close_datagram(state: Any, results: Any) -> None:
+    """Faulted if nothing of it was read, else decoded."""
+    now = results.situation[0]
+    row = state.domains[now["domain"]]
+    counted = results.intake[now["intake"]]
+    if now["faults"] > 0 and now["read"] == 0:
+        row["faulted"] += 1
+        counted["faulted"] += 1
+    else:
+        row["decoded"] += 1
+        counted["decoded"] += 1
+
+
+@inline_kernel
+def room(length: int, state: Any, limits: Any, results: Any) -> Any:
+    """Which table could be too small for what a payload of this length may bring; 0 for none."""
+    counts = state.counts[0]
+    progress = results.progress[0]
+    quarter = length // 4 + 2
+    if counts["domains"] == len(state.domains) and counts["domains"] < limits.domains:
+        return DOMAINS
+    if counts["templates"] + quarter > len(state.templates) and len(state.templates) < limits.templates:
+        return TEMPLATES
+    if counts["plans"] + quarter > len(state.plans):
+        return PLANS
+    if counts["fields"] + quarter > len(state.fields):
+        return FIELDS
+    if counts["samplers"] + limits.records > len(state.samplers) and len(state.samplers) < limits.samplers:
+        return SAMPLERS
+    if progress["changes"] + quarter * 4 > len(results.changes):
+        return CHANGES
+    if counts["waiting"] + quarter > len(state.waiting):
+        return WAITING
+    if counts["waiting_octets"] + length > len(state.waiting_octets):
+        return WAITING_OCTETS
+    if (counts["sightings"] + 1) * 2 > len(state.sightings):
+        return SIGHTINGS
+    if progress["sets"] + quarter > len(results.sets):
+        return SETS
+    if progress["released"] + counts["waiting_live"] + quarter > len(results.released):
+        return RELEASED
+    if progress["intake"] + 1 > len(results.intake):
+        return INTAKE
+    return DONE
+
+
+@kernel
+def scan(data: Any, words: Any, state: Any, limits: Any, results: Any, kinds: Any) -> Any:
+    """Scan the datagrams of a body from progress.position on. Returns DONE or the table that must grow.
+
+    Few levels of calls lie below: every level is compiled with all that it calls.
+    """
+    progress = results.progress[0]
+    now = results.situation[0]
+    kind = kinds[0]
+    size = len(data)
+    while progress["position"] + ENTRY_HEADER <= size:
+        entry = progress["position"]
+        at = entry + ENTRY_HEADER
+        stop = at + le32(data, entry + 8)
+        if stop > size:
+            return BAD_BODY
+        need = room(stop - at, state, limits, results)
+        if need != DONE:
+            return need
+        head = identify(data, entry, stop, words, state, limits, results, kind)
+        if head > 0:
+            protocol = now["protocol"]
+            waiting_before = state.counts[0]["waiting"]
+            if protocol in (V9, IPFIX):
+                end = stop
+                if protocol == IPFIX:
+                    end = min(stop, at + be16(data, at + 2))
+                    if at + be16(data, at + 2) != stop:
+                        fault(results.faults, now, kind["length_mismatch"])
+                read_sets(data, at + head, end, protocol == IPFIX, state, limits, results, kind)
+            elif protocol == SFLOW:
+                read_samples(data, at + head, stop, be32(data, at + head - 4), state, limits, results, kind)
+            else:
+                read_fixed(data, at + head, stop, be16(data, at + 2), state, limits, results, kind)
+            read_sequence(state, results, waiting_before)
+        if head >= 0:
+            close_datagram(state, results)
+        state.counts[0]["datagrams"] += 1
+        progress["ordinal"] += 1
+        progress["position"] = min(size, (stop + 7) & ~7)
+    return DONE
+
+
+# Between two calls ----------------------------------------------------------------------------------------------------
+@kernel
+def expire(state: Any, results: Any, kinds: Any, oldest: int) -> None:
+    """Give up data that has waited since before `oldest`."""
+    for i in range(state.counts[0]["waiting"]):
+        held = state.waiting[i]
+        if not held["live"] or held["received"] >= oldest:
+            continue
+        held["live"] = 0
+        state.counts[0]["waiting_live"] -= 1
+        state.counts[0]["waiting_live_octets"] -= held["length"]
+        state.domains[held["domain"]]["waiting"] -= 1
+        at = open_intake(state, results, held["domain"], held["received"])
+        results.intake[at]["expired_sets"] += 1
+        results.faults[at, kinds[0]["waiting_expired"]] += 1
+
+
+@kernel
+def compact_waiting(state: Any) -> None:
+    """Close the holes that released and expired sets have left; order is kept."""
+    counts = state.counts[0]
+    for i in range(counts["templates"]):
+        state.templates[i]["waiting_first"] = -1
+        state.templates[i]["waiting_last"] = -1
+    kept = np.int64(0)
+    octets = np.int64(0)
+    for i in range(counts["waiting"]):
+        held = state.waiting[i]
+        if not held["live"]:
+            continue
+        for k in range(held["length"]):
+            state.waiting_octets[octets + k] = state.waiting_octets[held["offset"] + k]
+        target = state.waiting[kept]
+        target["template"] = held["template"]
+        target["length"] = held["length"]
+        target["received"] = held["received"]
+        target["exported"] = held["exported"]
+        target["uptime"] = held["uptime"]
+        target["domain"] = held["domain"]
+        target["sequence"] = held["sequence"]
+        target["header_rate"] = held["header_rate"]
+        target["live"] = 1
+        target["offset"] = octets
+        target["next"] = -1
+        owner = state.templates[target["template"]]
+        if owner["waiting_last"] >= 0:
+            state.waiting[owner["waiting_last"]]["next"] = kept
+        else:
+            owner["waiting_first"] = kept
+        owner["waiting_last"] = kept
+        octets += target["length"]
+        kept += 1
+    counts["waiting"] = kept
+    counts["waiting_octets"] = octets
+
+
+@kernel
+def open_intakes(state: Any, results: Any, count: int) -> None:
+    """Find the intake row of every released set."""
+    for i in range(count):
+        row = results.released[i]
+        row["intake"] = open_intake(state, results, row["domain"], row["received"])
+        results.intake[row["intake"]]["released_sets"] += 1

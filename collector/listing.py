@@ -1,0 +1,124 @@
+"""What `exporters list` and `flows export` show: stored counts and flows as rows for people and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+
+from collector.segments import read_segment
+from core import schemas, tables
+from core.addresses import NO_ADDRESS, format_address
+from core.errors import RatemillError
+from core.periods import format_instant
+from storage import sql
+from storage.home import Home
+
+EXPORTER_COLUMNS = ("exporter", "domain", "protocol", "received", "missing", "duplicate", "reordered", "restarts", "faulted",
+                    "waiting", "first", "last")
+
+_EXPORTED = ("received", "exporter", "domain", "start", "end", "source_address", "destination_address", "source_port",
+             "destination_port", "protocol", "octets", "packets", "rate_numerator", "rate_denominator", "rate_source",
+             "input_interface", "output_interface", "flow_direction", "next_hop", "source_as", "destination_as", "tos",
+             "tcp_flags")
+_AS_TEXT = ("exporter", "source_address", "destination_address", "rate_source", "flow_direction", "next_hop")
+
+FLOW_EXPORT = pa.schema([
+    pa.field(name, pa.string() if name in _AS_TEXT else schemas.FLOWS.field(name).type) for name in _EXPORTED])
+"""The columns of `flows export`."""
+
+PENDING_FLOWS_MAX = 20_000_000
+"""Flows held at once while segments that overlap in arrival time are put in order."""
+BATCH_FLOWS = 65_536
+
+
+def exporters(home: Home) -> list[dict[str, Any]]:
+    """The counts of all collectors and replays together, by exporter, domain and protocol."""
+    table = tables.exporter_state
+    keys = (table.c.exporter, table.c.domain, table.c.export_protocol)
+    counts = ("received", "missing", "duplicate", "reordered", "restarts", "faulted", "waiting")
+    query = sa.select(*keys, *(sa.func.sum(table.c[name]).label(name) for name in counts),
+                      sa.func.min(table.c.first).label("first"), sa.func.max(table.c.last).label("last"))
+    with sql.reading(sql.engine(home)) as connection:
+        found = connection.execute(query.group_by(*keys).order_by(*keys)).all()
+    return [
+        {"exporter": format_address(bytes(row.exporter)), "domain": int(row.domain),
+         "protocol": schemas.EXPORT_PROTOCOL_NAMES.get(row.export_protocol, "unknown"),
+         **{name: int(getattr(row, name)) for name in counts},
+         "first": format_instant(row.first), "last": format_instant(row.last)}
+        for row in found
+    ]
+
+
+def flows(home: Home, start: int | None, end: int | None) -> Iterator[pa.RecordBatch]:
+    """Flows received in [start, end), in order of arrival, then of the journal. Raises DamagedFile."""
+    pending: pa.Table | None = None
+    segments = _segments(home, start, end)
+    for number, row in enumerate(segments):
+        table = _within(read_segment(home, row), start, end)
+        order = np.full(table.num_rows, row.id, np.int64)
+        table = table.append_column("segment", pa.array(order)).append_column("row", pa.array(np.arange(table.num_rows)))
+        pending = table if pending is None else pa.concat_tables([pending, table])
+        if pending.num_rows > PENDING_FLOWS_MAX:
+            raise RatemillError(f"more than {PENDING_FLOWS_MAX} flows came at overlapping times",
+                                "export a shorter stretch with --from and --to")
+        following = segments[number + 1].received_first if number + 1 < len(segments) else None
+        pending = _sorted(pending)
+        ready = pending if following is None else pending.filter(pc.less(_instants(pending), following))
+        pending = pending.slice(ready.num_rows)
+        yield from _as_text(ready)
+
+
+def _segments(home: Home, start: int | None, end: int | None) -> list[Any]:
+    segment = tables.segment
+    query = sa.select(segment).where(segment.c.flows > 0).order_by(segment.c.received_first, segment.c.id)
+    if start is not None:
+        query = query.where(segment.c.received_last >= start)
+    if end is not None:
+        query = query.where(segment.c.received_first < end)
+    with sql.reading(sql.engine(home)) as connection:
+        return list(connection.execute(query))
+
+
+def _instants(table: pa.Table) -> pa.ChunkedArray:
+    return table.column("received").cast(pa.int64())
+
+
+def _within(table: pa.Table, start: int | None, end: int | None) -> pa.Table:
+    if start is not None:
+        table = table.filter(pc.greater_equal(_instants(table), start))
+    if end is not None:
+        table = table.filter(pc.less(_instants(table), end))
+    return table
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    return table.take(pc.sort_indices(table, [("received", "ascending"), ("segment", "ascending"), ("row", "ascending")]))
+
+
+def _as_text(table: pa.Table) -> Iterator[pa.RecordBatch]:
+    for batch in table.select(list(_EXPORTED)).combine_chunks().to_batches(max_chunksize=BATCH_FLOWS):
+        columns = [_column_as_text(name, column) for name, column in zip(_EXPORTED, batch.columns, strict=True)]
+        yield pa.RecordBatch.from_arrays(columns, schema=FLOW_EXPORT)
+
+
+def _column_as_text(name: str, column: pa.Array) -> pa.Array:
+    if name not in _AS_TEXT:
+        return column
+    coded = column.dictionary_encode()
+    texts = pa.array([_text(name, value) for value in coded.dictionary.to_pylist()], pa.string())
+    return texts.take(coded.indices)
+
+
+def _text(name: str, value: Any) -> str | None:
+    if name == "rate_source":
+        return schemas.RateSource(value).name.lower()
+    if name == "flow_direction":
+        return {0: "ingress", 1: "egress"}.get(value)
+    if name == "next_hop" and value == NO_ADDRESS:
+        return None
+    return format_address(value)

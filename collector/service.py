@@ -1,0 +1,296 @@
+"""`collect run`: one collector, that is a receiver process and the decode loop, from its first datagram to its last flow.
+
+This process holds the collector's lock, starts the receiver, decodes what the journal holds and commits a segment every
+`segment_seconds`. On SIGTERM or SIGINT the receiver stops first; then everything that it made durable is decoded. Writes
+`run/collector-ID.json` each second.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from collector import counters as places_of
+from collector import receiver, segments
+from collector.counters import DECODED, DECODED_BLOCK, FLOWS
+from collector.decoder import Decoder
+from collector.locks import only_one
+from collector.settings import Collector, CollectorSettings, from_document
+from collector.worker import Worker
+from core import clock
+from core.errors import RatemillError
+from core.jit import is_cold
+from core.periods import format_instant
+from runtime import log
+from runtime.jobs import process_started
+from runtime.output import say
+from storage import files
+from storage.home import Home
+from storage.journal import JournalReader
+
+IDLE_SECONDS = 0.05
+STATUS_NS = 1_000_000_000
+TROUBLE_SECONDS = 5
+"""Pause before decoding is tried again after the disk or the database refused."""
+FLUSH_SECONDS_MAX = 60
+"""How long a receiver that was told to stop may take to write what it holds."""
+
+_ROOT = Path(__file__).resolve().parent.parent
+_PR_SET_PDEATHSIG = 1
+
+
+def run(home: Home, listen: Sequence[str], collector: str = "") -> int:
+    """Collect until SIGTERM or SIGINT; returns the exit code. Raises Locked, UsageError."""
+    settings = from_document(home.document).collector
+    collector = collector or settings.id
+    addresses = list(listen) or list(settings.listen)
+    for address in addresses:
+        receiver.parse_listen(address)
+    with only_one(home, f"collector-{collector}", f"collecting as '{collector}'"):
+        return _Service(home, collector, settings, addresses).run()
+
+
+def warm_up(settings: CollectorSettings) -> None:
+    """Compile what decoding needs, once a version: a v5 datagram with one record goes through."""
+    if is_cold("collector"):
+        say("compiling kernels, once for this version: about a minute")
+    payload = np.zeros(56 + 72, np.uint8)
+    payload[8], payload[16], payload[17], payload[57], payload[59] = 72, 17, 4, 5, 1
+    decoded = Decoder(settings).feed(payload, 0)
+    segments.sum_slots(decoded.flows)
+
+
+def receive(home: Home, collector: str, listen: Sequence[str], next_block: int) -> None:
+    """The receiver process: says on stdout when and where it listens, ends on SIGTERM. Raises RatemillError."""
+    settings = from_document(home.document).collector
+    receiver.warm_up()
+    with only_one(home, f"receiver-{collector}", f"receiving as '{collector}'", patience_seconds=FLUSH_SECONDS_MAX):
+        listeners = receiver.open_listeners([receiver.parse_listen(text) for text in listen], settings.socket_buffer)
+        advice = receiver.buffer_advice(listeners, settings.socket_buffer)
+        if advice:
+            log.warning("receiver", advice)
+        process = receiver.Receiver(home, collector, listeners, settings.journal_sync_ms, next_block)
+        receiver.handle_signals(process)
+        told = [{"address": str(one.address), "buffer": one.granted // 2} for one in listeners]
+        print(json.dumps({"listeners": told}), flush=True)
+        process.run()
+
+
+class _Service:
+    """A collector that runs: its receiver's process and its decode worker."""
+
+    def __init__(self, home: Home, collector: str, settings: Collector, listen: Sequence[str]) -> None:
+        self._home, self._collector, self._settings, self._listen = home, collector, settings, listen
+        self._counters = places_of.open_counters(home, collector)
+        self._worker: Worker | None = None
+        self._child: subprocess.Popen[str] | None = None
+        self._listeners: list[dict[str, Any]] = []
+        self._state = "starting"
+        self._stopping = False
+        self._trouble = ""
+        self._retry_ns = 0
+        self._written_ns = 0
+        self._committed_ns = clock.monotonic_ns()
+
+    def run(self) -> int:
+        before = [signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)]
+        try:
+            warm_up(from_document(self._home.document))
+            self._begin_decoding()
+            code = self._start()
+            if code:
+                return code
+            code = self._collect()
+        finally:
+            self._end_child()
+            self._state = "stopped"
+            self._write_status()
+            for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+                signal.signal(number, handler)
+        return code
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+
+    # the receiver -----------------------------------------------------------------------------------------------------
+    def _start(self) -> int:
+        """Start the receiver and wait until it listens; returns 0, or its exit code: it has said why."""
+        parent, libc = os.getpid(), ctypes.CDLL(None)
+
+        def prepare() -> None:  # in the child: a receiver does not outlive its decoder for longer than it takes to flush
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+            if os.getppid() != parent:
+                os._exit(0)
+
+        words = [word for text in self._listen for word in ("--listen", text)]
+        after = str(self._worker.block + 1) if self._worker is not None else "0"
+        command = [sys.executable, "-P", "-m", "cli", "--home", str(self._home.path), "collect", "receive", *words,
+                   "--collector", self._collector, "--after", after]
+        path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+        self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                                       env={**os.environ, "PYTHONPATH": path}, preexec_fn=prepare)
+        assert self._child.stdout is not None, "stdout is a pipe"
+        told = self._child.stdout.readline()
+        if not told:
+            return self._child.wait() or 1
+        self._listeners = json.loads(told)["listeners"]
+        self._state = "running"
+        self._write_status()
+        log.info("collector", "listening", collector=self._collector,
+                 addresses=" ".join(one["address"] for one in self._listeners))
+        return 0
+
+    def _end_child(self) -> None:
+        """Let the receiver flush and end. It is not killed: what it holds would be lost."""
+        if self._child is None:
+            return
+        if self._child.poll() is None:
+            self._child.send_signal(signal.SIGTERM)
+        try:
+            self._child.wait(FLUSH_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            log.error("collector", "the receiver does not end: its disk does not answer", pid=self._child.pid)
+
+    # decoding ---------------------------------------------------------------------------------------------------------
+    def _collect(self) -> int:
+        assert self._child is not None, "a receiver runs"
+        while not self._stopping and self._child.poll() is None:
+            if not self._decode():
+                clock.sleep(IDLE_SECONDS)
+        died = not self._stopping
+        self._state = "stopping"
+        self._end_child()
+        while self._decode():
+            pass
+        self._commit()
+        if died:
+            log.error("collector", "the receiver ended by itself", exit=self._child.returncode)
+            return 1
+        if self._trouble:
+            log.error("collector", "not everything received is decoded; the next run does it", why=self._trouble)
+            return 1
+        return self._child.returncode if self._child.returncode and self._child.returncode > 0 else 0
+
+    def _decode(self) -> int:
+        """Decode what is there for a moment; commit when it is time."""
+        now = clock.monotonic_ns()
+        count = 0
+        if self._worker is None and now >= self._retry_ns:
+            self._begin_decoding()
+        if self._worker is not None:
+            try:
+                count = self._worker.pump(16)
+            except RatemillError as error:
+                self._give_up_for_now(error)
+            self._count()
+            if now - self._committed_ns >= self._settings.segment_seconds * 1_000_000_000:
+                self._commit()
+        if now - self._written_ns >= STATUS_NS:
+            self._write_status()
+        return count
+
+    def _begin_decoding(self) -> None:
+        try:
+            self._worker = Worker(self._home, self._collector)
+            self._catch_up()
+            self._trouble = ""
+        except RatemillError as error:
+            self._give_up_for_now(error)
+
+    def _catch_up(self) -> None:
+        """Count what a killed run committed without having counted it."""
+        assert self._worker is not None, "there is a worker"
+        block = self._worker.block
+        if block <= self._counters[DECODED_BLOCK]:
+            return
+        reader = JournalReader(self._home.folder("journal"), self._collector, int(self._counters[DECODED_BLOCK]) + 1)
+        for found in reader.blocks(with_bodies=False):
+            if found.head.number <= block:
+                self._counters[DECODED] += found.head.datagrams
+        reader.close()
+        self._counters[DECODED_BLOCK] = block
+
+    def _commit(self) -> None:
+        self._committed_ns = clock.monotonic_ns()
+        if self._worker is None:
+            return
+        try:
+            self._worker.commit()
+        except RatemillError as error:
+            self._give_up_for_now(error)
+        self._count()
+
+    def _count(self) -> None:
+        """Move what was committed since the last time into the shared figures."""
+        if self._worker is None or self._worker.block <= self._counters[DECODED_BLOCK]:
+            return
+        self._counters[DECODED] += self._worker.decoded
+        self._counters[FLOWS] += self._worker.flows
+        self._worker.decoded = self._worker.flows = 0
+        self._counters[DECODED_BLOCK] = self._worker.block
+
+    def _give_up_for_now(self, error: RatemillError) -> None:
+        """What is not committed is decoded again from the journal, later; receiving goes on meanwhile."""
+        self._count()
+        if self._worker is not None:
+            self._worker.close()
+        self._worker = None
+        if error.message != self._trouble:
+            log.error("decoder", error.message, hint=error.hint, again_in_seconds=TROUBLE_SECONDS)
+        self._trouble = error.message
+        self._retry_ns = clock.monotonic_ns() + TROUBLE_SECONDS * 1_000_000_000
+
+    # status -----------------------------------------------------------------------------------------------------------
+    def _write_status(self) -> None:
+        self._written_ns = clock.monotonic_ns()
+        status = {
+            "collector": self._collector, "state": self._state, "pid": os.getpid(),
+            "pid_started": process_started(os.getpid()), "receiver_pid": self._child.pid if self._child else None,
+            **asdict(places_of.figures_of(self._counters)), "listeners": self._listeners,
+            "trouble": self._trouble, "at": format_instant(clock.now_ms()),
+        }
+        try:
+            files.write_whole(status_path(self._home, self._collector), json.dumps(status, indent=1).encode())
+        except RatemillError as error:  # a full disk: the journal says it too, and receiving goes on
+            log.warning("collector", error.message)
+
+
+def status_path(home: Home, collector: str) -> Path:
+    return home.folder("run") / f"collector-{collector}.json"
+
+
+def statuses(home: Home) -> list[dict[str, Any]]:
+    """The collectors that ran in this home, with the figures of this moment."""
+    found = []
+    for path in sorted(home.folder("run").glob("collector-*.json")):
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            collector, pid = told["collector"], int(told["pid"])
+        except (OSError, ValueError, KeyError, TypeError):
+            log.warning("collector", f"{path} can't be read", hint="it is written anew by the next run")
+            continue
+        running = told["state"] != "stopped" and process_started(pid) == told["pid_started"] != 0
+        state = told["state"] if running or told["state"] == "stopped" else "killed"
+        found.append({**told, **asdict(places_of.figures(home, collector)), "state": state, "running": running})
+    return found
+
+
+def describe(home: Home) -> dict[str, Any]:
+    """One object over all collectors of a home: `collect status`."""
+    collectors = statuses(home)
+    names = list(asdict(places_of.Figures()))
+    total = {name: sum(one[name] for one in collectors) for name in names}
+    return {"running": any(one["running"] for one in collectors), **total,
+            "collectors": [{"collector": one["collector"], "running": one["running"], "state": one["state"],
+                            "pid": one["pid"], **{name: one[name] for name in names}, "listeners": one["listeners"],
+                            "trouble": one["trouble"], "at": one["at"]} for one in collectors]}

@@ -1,0 +1,309 @@
+"""What the decoder remembers between datagrams: domains, templates, samplers, waiting data, datagrams seen lately.
+
+Everything lies in arrays that grow with use up to the bounds of the settings, so that kernels work on them and the whole
+state is saved and read back exactly. A state is a function of the datagrams fed and of nothing else: no clock is read.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from collector import layout
+from collector.kernels import scan
+from collector.layout import GAPS_MAX, SLOT_COUNT, State
+from collector.registry import FIXED_LAYOUTS, packed_fields, registry
+from core.errors import DamagedFile
+
+_MAGIC = b"RMSTATE1"
+_BEFORE_ALL = -(2**62)
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterRow:
+    """A line of `exporters list`; missing is in the protocol's own unit (records for v5, v7, IPFIX, else datagrams)."""
+
+    exporter: bytes
+    domain: int
+    protocol: int
+    received: int
+    missing: int
+    duplicate: int
+    reordered: int
+    restarts: int
+    faulted: int
+    waiting: int
+    first: int
+    last: int
+
+
+_ROWED = {"domains": ("domains", layout.DOMAIN), "templates": ("templates", layout.TEMPLATE),
+          "plans": ("plans", layout.PLAN), "fields": ("fields", np.dtype(np.int64)),
+          "samplers": ("samplers", layout.SAMPLER), "waiting": ("waiting", layout.WAITING),
+          "waiting_octets": ("waiting_octets", np.dtype(np.uint8))}
+"""Array → its count and its dtype."""
+_BESIDE = {"domains": ("gaps",), "plans": ("has",), "fields": ("slots", "offsets")}
+"""Arrays that run along with another."""
+
+
+def _empty() -> State:
+    return State(
+        counts=np.zeros(1, layout.COUNTS),
+        domains=np.zeros(16, layout.DOMAIN), domain_table=np.full(64, -1, np.int32),
+        gaps=np.zeros((16, GAPS_MAX, 2), np.int64),
+        templates=np.zeros(16, layout.TEMPLATE), template_table=np.full(64, -1, np.int32),
+        plans=np.zeros(16, layout.PLAN), has=np.zeros((16, SLOT_COUNT), np.uint8),
+        fields=np.zeros(256, np.int64), slots=np.zeros(256, np.int16), offsets=np.zeros(256, np.int32),
+        samplers=np.zeros(16, layout.SAMPLER), sampler_table=np.full(64, -1, np.int32),
+        waiting=np.zeros(16, layout.WAITING), waiting_octets=np.zeros(1024, np.uint8),
+        sightings=_no_sightings(1024),
+    )
+
+
+def _no_sightings(size: int) -> layout.Rows:
+    table = np.zeros(size, layout.SIGHTING)
+    table["domain"] = -1
+    return table
+
+
+def _enlarged(array: layout.Rows, size: int) -> layout.Rows:
+    bigger = np.zeros((size, *array.shape[1:]), array.dtype)
+    bigger[: len(array)] = array
+    return bigger
+
+
+class DecoderState:
+    """The arrays of `layout.State`, and what is done to them between two calls of the scan."""
+
+    def __init__(self) -> None:
+        self.arrays = _empty()
+        counts = self.arrays.counts[0]
+        counts["newest"] = _BEFORE_ALL
+        counts["domains"] = 1  # row 0: whatever there is no room for
+        rest = self.arrays.domains[0]
+        rest["expected"] = rest["forgotten"] = rest["sflow_boot"] = -1
+        self.limits: layout.Limits | None = None
+        self._index()
+
+    # bounds and settings ----------------------------------------------------------------------------------------------
+    def use(self, limits: layout.Limits) -> None:
+        """Take bounds and exporters' settings; they may differ from those of the last run."""
+        self.limits = limits
+        if self.arrays.counts[0]["plans"] == 0:
+            self._add_fixed_plans(limits)
+        used = self.arrays.domains[: self._count("domains")]
+        used["configured"] = 0
+        used["sflow_boot"] = -1
+        for words, values in zip(limits.exporters, limits.exporter_values, strict=True):
+            mine = (used["high"] == words[0]) & (used["low"] == words[1])
+            used["configured"][mine], used["sflow_boot"][mine] = values
+
+    def _add_fixed_plans(self, limits: layout.Limits) -> None:
+        for fixed in FIXED_LAYOUTS:
+            first = self._count("fields")
+            fields = packed_fields(fixed)
+            self.arrays.fields[first : first + len(fields)] = fields
+            scan.compile_plan(self.arrays, limits, len(fields), 0, 0, True)
+
+    def _count(self, name: str) -> int:
+        return int(self.arrays.counts[0][name])
+
+    # growth -----------------------------------------------------------------------------------------------------------
+    def grow(self, name: str, needed: int) -> None:
+        """Make room for at least `needed` rows more than are in use."""
+        counter, _ = _ROWED[name]
+        size = len(getattr(self.arrays, name))
+        target = self._count(counter) + needed
+        while size < target:
+            size *= 2
+        bounds = self.limits
+        assert bounds is not None, "use() comes first"
+        most = {"domains": bounds.domains, "templates": bounds.templates, "samplers": bounds.samplers}.get(name)
+        if most is not None:
+            size = max(min(size, most), len(getattr(self.arrays, name)))
+        changed = {each: _enlarged(getattr(self.arrays, each), size) for each in (name, *_BESIDE.get(name, ()))}
+        self.arrays = self.arrays._replace(**changed)
+        if most is not None:
+            self._index()
+
+    def _index(self) -> None:
+        """Hash tables of the right size, filled from the rows."""
+        tables = {}
+        for rows, table in (("domains", "domain_table"), ("templates", "template_table"), ("samplers", "sampler_table")):
+            size = 64
+            while size < 2 * len(getattr(self.arrays, rows)):
+                size *= 2
+            tables[table] = np.full(size, -1, np.int32)
+        self.arrays = self.arrays._replace(**tables)
+        a = self.arrays
+        scan.index_tables(a.counts, a.domains, a.domain_table, a.templates, a.template_table, a.samplers, a.sampler_table)
+
+    def grow_sightings(self, most: int) -> None:
+        """Forget the copies that lie outside the window; if many are left, double the table, else keep its size."""
+        assert self.limits is not None, "use() comes first"
+        table = self.arrays.sightings
+        used = table[table["domain"] >= 0]
+        used = used[np.argsort(used["received"], kind="stable")]
+        serials = self.arrays.domains["serial"][used["domain"]]
+        live = (serials - used["serial"] <= self.limits.duplicate_window) & (
+            self._count("newest") - used["received"] <= self.limits.duplicate_ms)
+        used = used[live]
+        size = len(table)
+        while len(used) * 4 > size and size < 2 * most:
+            size *= 2
+        if len(used) * 4 > size:
+            used = used[-(size // 4):]  # the oldest go: no memory beyond the bound
+        self._set_sightings(used, size)
+
+    def _set_sightings(self, used: layout.Rows, size: int) -> None:
+        table = _no_sightings(size)
+        scan.insert_sightings(np.ascontiguousarray(used), table)
+        self.arrays = self.arrays._replace(sightings=table)
+        self.arrays.counts[0]["sightings"] = len(used)
+
+    # tidying ----------------------------------------------------------------------------------------------------------
+    def tidy(self) -> None:
+        """Close holes, once they are many: released data, plans and templates that nothing refers to any more."""
+        if self._count("waiting") > self._count("waiting_live"):
+            scan.compact_waiting(self.arrays)
+        templates = self.arrays.templates[: self._count("templates")]
+        idle = (templates["plan"] < 0) & (templates["waiting_first"] < 0)
+        live = len(templates) - int(idle.sum())
+        fixed = len(FIXED_LAYOUTS)
+        if self._count("plans") - fixed > 2 * live + 1024 or len(templates) > 2 * live + 1024 or (
+                self.limits is not None and len(templates) >= self.limits.templates and live < len(templates)):
+            self._compact_templates(~idle)
+            self._compact_plans()
+
+    def _compact_templates(self, keep: layout.Rows) -> None:
+        a = self.arrays
+        count = self._count("templates")
+        moved = np.cumsum(keep) - 1
+        waiting = a.waiting[: self._count("waiting")]
+        waiting["template"] = moved[waiting["template"]]
+        kept = a.templates[:count][keep].copy()
+        a.templates[: len(kept)] = kept
+        a.counts[0]["templates"] = len(kept)
+        self._index()
+
+    def _compact_plans(self) -> None:
+        a = self.arrays
+        templates = a.templates[: self._count("templates")]
+        defined = templates["plan"] >= 0
+        fixed = len(FIXED_LAYOUTS)
+        wanted = np.concatenate([np.arange(fixed), np.sort(templates["plan"][defined])])
+        moved = np.zeros(self._count("plans"), np.int64)
+        moved[wanted] = np.arange(len(wanted))
+        templates["plan"][defined] = moved[templates["plan"][defined]]
+        plans, has = a.plans[wanted].copy(), a.has[wanted].copy()
+        places = np.concatenate([np.arange(p["first"], p["first"] + p["count"]) for p in plans])
+        for array in (a.fields, a.slots, a.offsets):
+            array[: len(places)] = array[places]
+        plans["first"] = np.concatenate([[0], np.cumsum(plans["count"])[:-1]])
+        a.plans[: len(wanted)], a.has[: len(wanted)] = plans, has
+        a.counts[0]["plans"], a.counts[0]["fields"] = len(wanted), len(places)
+
+    # what people ask --------------------------------------------------------------------------------------------------
+    @property
+    def waiting(self) -> int:
+        """Sets that wait for their template now."""
+        return self._count("waiting_live")
+
+    def exporters(self) -> list[ExporterRow]:
+        """Cumulative counts by exporter, domain and protocol."""
+        rows = []
+        for row in self.arrays.domains[: self._count("domains")]:
+            if row["received"]:
+                address = np.array([row["high"], row["low"]], np.uint64).tobytes()
+                rows.append(ExporterRow(address, *(int(row[name]) for name in ExporterRow.__slots__[1:])))
+        return sorted(rows, key=lambda row: (row.exporter, row.domain, row.protocol))
+
+    def forget_counts(self) -> None:
+        """Keep templates and samplers only: sequence numbers, counts, waiting data and copies begin anew."""
+        counts = self.arrays.counts[0]
+        used = self.arrays.domains[: counts["domains"]]
+        kept = ("high", "low", "domain", "protocol", "rate_numerator", "rate_denominator", "initialised", "configured",
+                "sflow_boot")
+        for name in layout.DOMAIN.names or ():
+            if name not in kept:
+                used[name] = 0
+        used["expected"] = used["forgotten"] = used["intake"] = -1
+        for name in ("waiting", "waiting_octets", "waiting_live", "waiting_live_octets", "datagrams"):
+            counts[name] = 0
+        counts["newest"] = _BEFORE_ALL
+        scan.compact_waiting(self.arrays)
+        self._set_sightings(self.arrays.sightings[:0], 1024)
+
+    # saving -----------------------------------------------------------------------------------------------------------
+    def _parts(self) -> dict[str, layout.Rows]:
+        a = self.arrays
+        parts: dict[str, layout.Rows] = {"counts": a.counts}
+        for name, (counter, _) in _ROWED.items():
+            for each in (name, *_BESIDE.get(name, ())):
+                parts[each] = getattr(a, each)[: self._count(counter)]
+        parts["sightings"] = a.sightings[a.sightings["domain"] >= 0]
+        return parts
+
+    def to_bytes(self) -> bytes:
+        """The whole state; `from_bytes` makes one that goes on exactly like this one."""
+        parts = self._parts()
+        head = json.dumps({"sightings": len(self.arrays.sightings),
+                           "parts": {name: list(part.shape) for name, part in parts.items()}}).encode()
+        body = b"".join(np.ascontiguousarray(part).tobytes() for part in parts.values())
+        check = zlib.crc32(body, zlib.crc32(head))
+        return _MAGIC + len(head).to_bytes(4, "little") + check.to_bytes(4, "little") + head + body
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> DecoderState:
+        """Read what `to_bytes` made. Raises DamagedFile."""
+        size = int.from_bytes(data[8:12], "little")
+        if data[:8] != _MAGIC or len(data) < 16 + size or (
+                zlib.crc32(data[16:]) != int.from_bytes(data[12:16], "little")):
+            raise DamagedFile("the decoder's saved state is damaged or of another version",
+                              "decode the journal again from its first block kept")
+        head = json.loads(data[16 : 16 + size])
+        state = cls()
+        state._load(head, data, 16 + size)
+        return state
+
+    def _load(self, head: dict[str, Any], data: bytes, at: int) -> None:
+        loaded: dict[str, layout.Rows] = {}
+        for name, shape in head["parts"].items():
+            like = getattr(self.arrays, name)
+            count = int(np.prod(shape))
+            part = np.frombuffer(data, like.dtype, count, at).reshape(shape)
+            at += part.nbytes
+            loaded[name] = part
+        sightings = loaded.pop("sightings")
+        changed = {}
+        for name, part in loaded.items():
+            room = len(getattr(self.arrays, name))
+            while room < len(part):
+                room *= 2
+            array = np.zeros((room, *part.shape[1:]), part.dtype)
+            array[: len(part)] = part
+            changed[name] = array
+        self.arrays = self.arrays._replace(**changed)
+        self._set_sightings(sightings, int(head["sightings"]))
+        self._index()
+
+
+def bounds(settings: Any) -> layout.Limits:
+    """The settings as kernels take them."""
+    collector = settings.collector
+    found = registry()
+    exporters = settings.exporters
+    words = np.frombuffer(b"".join(e.address for e in exporters), np.uint64).reshape(len(exporters), 2)
+    values = [(e.sampling or 0, -1 if e.sflow_boot is None else e.sflow_boot) for e in exporters]
+    return layout.Limits(
+        records=collector.records_per_datagram_max, domains=collector.domains_max, templates=collector.templates_max,
+        template_fields=collector.template_fields_max, fields=max(collector.templates_max * 32, 2**16),
+        samplers=collector.samplers_max, waiting_octets=collector.waiting_octets_max, waiting_sets=65536,
+        duplicate_window=collector.duplicate_window, duplicate_ms=collector.duplicate_seconds * 1000,
+        elements=found.elements, reverse=found.reverse, smallest=found.smallest, largest=found.largest,
+        exporters=words.copy(), exporter_values=np.array(values, np.int64).reshape(len(exporters), 2),
+    )

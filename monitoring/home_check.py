@@ -1,0 +1,73 @@
+"""`config check`: is the home fit to run? Mistakes in ratemill.toml, all at once, and what the machine lacks."""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.errors import SettingsError
+from core.settings import SECTIONS, Document, read_section, unknown_names
+from monitoring import sections
+from storage.home import SETTINGS_FILE, Home
+
+FREE_OCTETS_MIN = 2 * 2**30
+RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
+
+
+def problems(home: Home) -> list[str]:
+    """Everything that is wrong with ratemill.toml. Raises SettingsError for a file that is no TOML."""
+    path = home.path / SETTINGS_FILE
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return [str(_load_error(home))]
+    return unknown_names(document, SECTIONS, "section") + sections.problems(document)
+
+
+def _load_error(home: Home) -> SettingsError:
+    try:
+        _ = home.document
+    except SettingsError as error:
+        return error
+    raise AssertionError("a file that could not be parsed was loaded")
+
+
+def warnings(home: Home) -> list[str]:
+    """What works, but not well, with these settings on this machine; called when there are no problems."""
+    document = home.document
+    return [*_receive_buffer(document), *_invoices(document), *_disk(home)]
+
+
+def _receive_buffer(document: Document, rmem_max: Path = RMEM_MAX) -> list[str]:
+    """The kernel caps a socket's receive buffer; a burst that does not fit is dropped before anybody sees it."""
+    kind = next(section.kind for section in sections.all_sections() if section.name == "collector")
+    wanted = getattr(read_section(document, "collector", kind), "socket_buffer", 0)
+    try:
+        granted = int(rmem_max.read_text(encoding="ascii"))
+    except (OSError, ValueError):  # not Linux, or no such file in this container
+        return []
+    if granted >= wanted:
+        return []
+    return [
+        f"[collector] socket_buffer asks for {wanted} octets, the kernel grants {granted}: raise it with "
+        f"`sysctl -w net.core.rmem_max={wanted}` and a line in /etc/sysctl.d/, or bursts may be dropped"
+    ]
+
+
+def _invoices(document: Document) -> list[str]:
+    seller: Mapping[str, Any] = document.get("seller", {})
+    empty = [key for key in ("name", "country", "tax_id", "address") if not seller.get(key)]
+    found = [f"[seller] {', '.join(empty)}: not set, and invoices need it"] if empty else []
+    if not document.get("tax"):
+        found.append("no [[tax]] is given: plans need the percentage of their tax category")
+    return found
+
+
+def _disk(home: Home) -> list[str]:
+    free = shutil.disk_usage(home.path).free
+    if free >= FREE_OCTETS_MIN:
+        return []
+    return [f"{home.path} has {free // 2**20} MiB left: the journal alone of a busy day needs more"]

@@ -1,0 +1,119 @@
+"""The command line of the rating: `plans`, `rate` and `charges`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from core import actor
+from core.errors import BalanceOpen
+from runtime import context, options, output
+
+plans = typer.Typer(rich_markup_mode=None)
+rate = typer.Typer(rich_markup_mode=None)
+charges = typer.Typer(rich_markup_mode=None)
+
+PLAN_COLUMNS = ["name", "from", "currency", "tax", "prices", "calendar", "lines", "subscriptions"]
+CHARGE_COLUMNS = ["period", "service", "plan", "plan_version", "start", "end", "line", "kind", "zone", "class", "direction",
+                  "quantity", "unit", "unit_price", "net_minor", "currency"]
+
+
+@plans.callback()
+def _plans() -> None:
+    """Plans and calendars."""
+
+
+@plans.command("apply")
+def plans_apply(
+    file: Path = typer.Argument(help="TOML file with calendars and plans.", metavar="FILE.toml"),
+    dry_run: bool = options.DRY_RUN,
+    reason: str = options.REASON,
+) -> None:
+    """Store the calendars and plans of a file: all of them, or none if one has a problem."""
+    from rating import apply
+
+    who = actor.current(reason or f"plans apply {file.name}")
+    output.emit_object(apply.apply(context.home(), file, who, dry_run))
+
+
+@plans.command("list")
+def plans_list() -> None:
+    """All versions of all plans."""
+    from rating import shelf
+
+    output.emit_rows(shelf.rows(context.home()), PLAN_COLUMNS)
+
+
+@plans.command("show")
+def plans_show(
+    name: str = typer.Argument(help="Name of a plan.", metavar="NAME"),
+    as_of: str = options.AS_OF,
+) -> None:
+    """One plan with all its lines, in the version in force now (or at --as-of)."""
+    from rating import shelf
+
+    output.emit_object(shelf.show(context.home(), name, options.instant(as_of, "--as-of")))
+
+
+@rate.callback()
+def _rate() -> None:
+    """Usage and plans to charges."""
+
+
+@rate.command("run")
+def rate_run(
+    period: str = options.PERIOD,
+    as_of: str = options.AS_OF,
+    dry_run: bool = options.DRY_RUN,
+    reason: str = options.REASON,
+) -> None:
+    """Make the charges of a period from the published usage; the same inputs again change nothing."""
+    from rating import run
+
+    output.emit_object(run.run(context.home(), options.period(period), options.instant(as_of, "--as-of"), dry_run,
+                               actor.current(reason or f"rate run {period}")))
+
+
+@rate.command("explain")
+def rate_explain(
+    service: str = typer.Argument(help="Name of the service.", metavar="SERVICE"),
+    period: str = options.PERIOD,
+    line: str = typer.Argument("", help="Name of one line of the plan; all without it.", metavar="[LINE]"),
+    to: str = options.TO_FILE,
+) -> None:
+    """Where a charge comes from: plan version, arithmetic, zone-hours, cell files, segments, exporters."""
+    from rating import explanation
+
+    rows = explanation.explain(context.home(), service, options.period(period), line)
+    output.emit_rows(rows, explanation.COLUMNS, to)
+
+
+@rate.command("verify")
+def rate_verify(
+    period: str = options.PERIOD,
+    level: int = typer.Option(1, "--level", min=1, max=2, help="1: usage to charges; 2: also segments to usage."),
+) -> None:
+    """Compute the charges of a period again, by other code, and compare."""
+    from rating import verification
+
+    result = verification.verify(context.home(), options.period(period), level)
+    output.emit_object({"checked": result.checked, "equal": result.equal, "differing": result.differing})
+    for text in result.differences[:verification.SHOWN_MAX]:
+        output.say(text)
+    if result.differing:
+        raise BalanceOpen(f"{result.differing} of {result.checked} differ in {period}",
+                          "look at one with `ratemill rate explain SERVICE PERIOD`")
+
+
+@charges.callback()
+def _charges() -> None:
+    """Rated charges."""
+
+
+@charges.command("export")
+def charges_export(period: str = options.PERIOD, to: str = options.TO_FILE) -> None:
+    """The charges of a period, as the newest rate run made them."""
+    from rating import run
+
+    output.emit_table(run.charges(context.home(), options.period(period)).select(CHARGE_COLUMNS), to)

@@ -1,0 +1,156 @@
+"""What a period is rated from, gathered: subscriptions and plans from SQL, usage from a published DuckDB generation.
+
+Reads subscription, service, plan_version, segment, consumed, batch, input_change, generation and the generation's file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+import sqlalchemy as sa
+
+from core import clock, periods, settings, tables
+from core.errors import RatemillError
+from rating.apply import load_plans
+from rating.engine import Slots, Subscription, Usage
+from rating.plans import Catalogue
+from storage import files, generations
+from storage.generations import Generation
+from storage.home import Home
+
+if TYPE_CHECKING:
+    import duckdb
+
+SHOWN_MAX = 5
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Who is under which plan, and what the tax is."""
+
+    subscriptions: Sequence[Subscription]
+    service_ids: Mapping[int, int]  # by subscription
+    catalogue: Catalogue
+    rates: Sequence[settings.TaxRate]
+
+    def percent_on(self) -> Callable[[str, date], Fraction]:
+        return lambda category, day: settings.percent_on(self.rates, category, day)
+
+
+def load_terms(connection: sa.Connection, document: settings.Document, period: str) -> Terms:
+    """The subscriptions that meet the period, each with the calendar month of its own zone."""
+    subscription, service = tables.subscription, tables.service
+    first, last = periods.period_first_day(period).isoformat(), periods.period_end_day(period).isoformat()
+    rows = connection.execute(
+        sa.select(subscription, service.c.service)
+        .join(service, service.c.id == subscription.c.service_id)
+        .where(subscription.c.start_date < last, sa.or_(subscription.c.end_date == "", subscription.c.end_date > first))
+        .order_by(service.c.service, subscription.c.start_date))
+    found, ids = [], {}
+    for row in rows:
+        ids[row.id] = row.service_id
+        found.append(Subscription(
+            id=row.id, service=row.service, plan=row.plan, start=_date(row.start_date), end=_date(row.end_date),
+            timezone=row.timezone, currency=row.currency))
+    return Terms(found, ids, Catalogue(load_plans(connection)), settings.tax_rates(document))
+
+
+def _date(text: str) -> date | None:
+    return date.fromisoformat(text) if text else None
+
+
+def check_over(terms: Terms, seller_zone: str, period: str) -> None:
+    """Raises RatemillError while the period is still going on for somebody."""
+    now = clock.now_ms()
+    zones = {subscription.timezone for subscription in terms.subscriptions} | {seller_zone}
+    ends = {zone: periods.period_bounds(period, zone)[1] for zone in zones}
+    last = max(ends, key=lambda zone: (ends[zone], zone))
+    if ends[last] > now:
+        raise RatemillError(f"{period} is still going on in {last} until {periods.format_instant(ends[last])}",
+                            "wait for its end, or rate what is known so far with --as-of INSTANT")
+
+
+def check_terms(terms: Terms) -> int:
+    """Raises RatemillError where a row's currency is not its plan's; returns how many rows start before their plan does."""
+    wrong, early = [], 0
+    for row in terms.subscriptions:
+        plan = terms.catalogue.in_force(row.plan, row.start)
+        early += row.plan is not None and plan is None
+        if plan is not None and plan.currency != row.currency:
+            wrong.append(f"{row.service} ({row.currency}) under {plan.name} ({plan.currency})")
+    if wrong:
+        more = f" and {len(wrong) - SHOWN_MAX} more" if len(wrong) > SHOWN_MAX else ""
+        raise RatemillError(f"the currency of {len(wrong)} subscriptions is not their plan's: "
+                            + ", ".join(wrong[:SHOWN_MAX]) + more,
+                            "correct the currency in subscribers.csv, or add a plan in that currency")
+    return early
+
+
+# usage
+
+
+def check_published(connection: sa.Connection, generation: Generation | None, period: str) -> None:
+    """Raises RatemillError if flows of the period are not in the generation, or are in it by older leases or plans."""
+    first, last = periods.period_extent(period)
+    segment, consumed, batch, change = tables.segment, tables.consumed, tables.batch, tables.input_change
+    waiting = connection.execute(
+        sa.select(sa.func.count()).select_from(segment.outerjoin(consumed, consumed.c.segment_id == segment.c.id))
+        .where(consumed.c.segment_id.is_(None), segment.c.start_first < last, segment.c.end_last >= first)).scalar_one()
+    if waiting:
+        raise RatemillError(f"{waiting} segments with flows of {period} are not aggregated yet",
+                            "run `ratemill aggregate run` and `ratemill usage publish` first")
+    counting = (batch.c.from_ms < last, batch.c.to_ms >= first)
+    stale = connection.execute(
+        sa.select(batch.c.id).join(change, sa.and_(
+            change.c.version > batch.c.input_version, change.c.from_ms < batch.c.to_ms, change.c.to_ms > batch.c.from_ms))
+        .where(*counting, batch.c.to_version.is_(None)).limit(1)).first()
+    if stale is not None:
+        raise RatemillError(f"leases, subscriptions, plans or settings changed since flows of {period} were aggregated",
+                            "run `ratemill aggregate run` and `ratemill usage publish` first")
+    published, inputs = (generation.manifest_version, generation.input_version) if generation is not None else (0, 0)
+    newer = connection.execute(sa.select(batch.c.id).where(*counting, sa.or_(
+        batch.c.from_version > published, batch.c.to_version > published)).limit(1)).first()
+    changed = connection.execute(sa.select(change.c.version).where(
+        change.c.version > inputs, change.c.from_ms < last, change.c.to_ms > first).limit(1)).first()
+    holds_flows = connection.execute(sa.select(batch.c.id).where(*counting).limit(1)).first() is not None
+    if newer is not None or (changed is not None and holds_flows):
+        raise RatemillError(f"the published usage of {period} is older than what is aggregated",
+                            "run `ratemill usage publish` first")
+
+
+def open_generation(home: Home, generation: Generation) -> duckdb.DuckDBPyConnection:
+    """The published file, read-only, its digest verified."""
+    return generations.connect(files.verify(home.path / generation.path, generation.digest))
+
+
+def read_usage(connection: duckdb.DuckDBPyConnection, period: str) -> dict[int | None, list[Usage]]:
+    """Octets of the period by subscription, zone, class, direction and whether they were sampled."""
+    rows = connection.execute(
+        "SELECT subscription_id, zone, class, direction, sampled, CAST(sum(octets) AS BIGINT) FROM usage WHERE period = ? "
+        "GROUP BY ALL ORDER BY ALL", [period])
+    found: dict[int | None, list[Usage]] = {}
+    while batch := rows.fetchmany(65_536):
+        for subscription, zone, class_, direction, sampled, octets in batch:
+            found.setdefault(subscription, []).append(Usage(zone, class_, direction, bool(sampled), octets))
+    return found
+
+
+def read_slots(connection: duckdb.DuckDBPyConnection, period: str, subscriptions: Sequence[int]) -> dict[int, Slots]:
+    """The 5-minute slots with traffic of these subscriptions."""
+    if not subscriptions:
+        return {}
+    columns = connection.execute(
+        "SELECT subscription_id, CAST(sum(octets) FILTER (direction = 'up') AS BIGINT) AS up, "
+        "CAST(sum(octets) FILTER (direction = 'down') AS BIGINT) AS down FROM usage_5min "
+        "WHERE period = ? AND subscription_id IN (SELECT unnest(CAST(? AS BIGINT[]))) "
+        "GROUP BY subscription_id, slot ORDER BY subscription_id, slot", [period, list(subscriptions)]).fetchnumpy()
+    ids = np.ma.getdata(columns["subscription_id"]).astype(np.int64)
+    up, down = (np.ma.filled(columns[name], 0).astype(np.int64) for name in ("up", "down"))
+    edges = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1], True]) if len(ids) else np.zeros(1, np.int64)
+    return {int(ids[first]): Slots(up[first:last], down[first:last])
+            for first, last in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)}
