@@ -42,9 +42,10 @@ def explain(home: Home, number: str, line: int) -> Iterator[Row]:
         yield _line(number, content["currency"], wanted)
         yield from _booked(connection, invoice.id, wanted, content["currency"])
         yield from _charge(home, run, wanted)
-        yield from _plan(connection, wanted)
+        terms = _terms(connection, wanted)
+        yield from _plan(connection, wanted, terms)
         if wanted["kind"] != "fee":
-            yield from _traffic(home, connection, run, wanted)
+            yield from _traffic(home, connection, run, wanted, terms)
 
 
 def _row(level: str, name: str, detail: str, octets: int | None = None, start: str = "", end: str = "") -> Row:
@@ -91,29 +92,33 @@ def _charge(home: Home, run: RateRun, line: Mapping[str, Any]) -> Iterator[Row]:
             yield _row("charge", row["line"], detail, None, line["start"], line["end"])
 
 
-def _plan(connection: sa.Connection, line: Mapping[str, Any]) -> Iterator[Row]:
+def _plan(connection: sa.Connection, line: Mapping[str, Any], terms: Mapping[str, Any]) -> Iterator[Row]:
+    row = _plan_version(connection, line)
+    detail = f"tax {row.tax}, prices {row.prices}, calendar {row.calendar or 'none'}, digest {row.digest}"
+    yield _row("plan version", f"{row.name} from {row.valid_from}", detail)
+    if terms:
+        said = ", ".join(f"{key} = {value}" for key, value in terms.items() if key != "name")
+        yield _row("plan line", line["charge_line"], said)
+
+
+def _terms(connection: sa.Connection, line: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The line of the plan as it was applied."""
+    parts = json.loads(_plan_version(connection, line).document).get(line["kind"], [])
+    return next((dict(part) for part in parts if part.get("name") == line["charge_line"]), {})
+
+
+def _plan_version(connection: sa.Connection, line: Mapping[str, Any]) -> sa.Row[Any]:
     plan = tables.plan_version.c
     query = sa.select(tables.plan_version).where(plan.name == line["plan"], plan.valid_from == line["plan_version"])
-    row = connection.execute(query).one_or_none()
-    if row is not None:
-        detail = f"tax {row.tax}, prices {row.prices}, calendar {row.calendar or 'none'}, digest {row.digest}"
-        yield _row("plan version", f"{row.name} from {row.valid_from}", detail)
-        yield from _plan_line(json.loads(row.document), line)
+    return connection.execute(query).one()
 
 
-def _plan_line(document: Mapping[str, Any], line: Mapping[str, Any]) -> Iterator[Row]:
-    """The line of the plan as it was applied."""
-    for part in (document.get(line["kind"]), document.get(f"{line['kind']}s")):
-        for found in part if isinstance(part, list) else ():
-            if isinstance(found, dict) and found.get("name") == line["charge_line"]:
-                terms = ", ".join(f"{key} = {value}" for key, value in found.items() if key != "name")
-                yield _row("plan line", line["charge_line"], terms)
-
-
-def _traffic(home: Home, connection: sa.Connection, run: RateRun, line: Mapping[str, Any]) -> Iterator[Row]:
+def _traffic(
+    home: Home, connection: sa.Connection, run: RateRun, line: Mapping[str, Any], terms: Mapping[str, Any]
+) -> Iterator[Row]:
     service = lineage.service_id(connection, line["service"])
     start, end = lineage.bounds(home, connection, line["service"], line["start"], line["end"])
-    yield from _hours(home, run, line, service, start, end)
+    yield from _hours(home, run, terms, service, start, end)
     found = [*lineage.parts(home, lineage.cell_files(home, connection, run, start, end), service, start, end)]
     for part in found:
         detail = f"batch {part.file.batch_id}, {part.cells} cells, digest {part.file.digest}"
@@ -130,13 +135,16 @@ def _traffic(home: Home, connection: sa.Connection, run: RateRun, line: Mapping[
         yield _row("exporter", format_address(exporter.address), detail)
 
 
-def _hours(home: Home, run: RateRun, line: Mapping[str, Any], service: int, start: int, end: int) -> Iterator[Row]:
-    """Zone-hours of the frozen usage that the line may price: where it names one zone, class or direction, only those."""
-    wanted = {name: line[name] for name in ("zone", "class", "direction") if line[name] not in (None, "both")}
-    if line["kind"] == "percentile":
-        wanted = {}
+def _hours(home: Home, run: RateRun, terms: Mapping[str, Any], service: int, start: int, end: int) -> Iterator[Row]:
+    """Zone-hours of the frozen usage that the plan's line counts; a list that is empty or absent means all."""
+    direction = terms.get("direction", "both")
+    wanted = {
+        "zone": terms.get("zones"),
+        "class": terms.get("classes"),
+        "direction": direction != "both" and [direction],
+    }
     for hour in usage.by_hour(home, run, service, start, end):
-        if all(hour[name] == value for name, value in wanted.items()):
-            said = [hour["zone"] or "no zone", hour["class"], hour["direction"], f"{hour['flows']} flows"]
+        if all(not allowed or hour[name] in allowed for name, allowed in wanted.items()):
+            said = [hour["zone"] or "no zone", hour["class"], hour["direction"], f"flows {hour['flows']}"]
             said += ["sampled"] if hour["sampled"] else []
             yield _row("usage", run.usage_path, ", ".join(said), hour["octets"], format_instant(hour["hour"]))

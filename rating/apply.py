@@ -129,7 +129,7 @@ def _versions(linted: linter.Linted) -> list[Version]:
 
 
 def _frozen_problems(home: Home, path: Path, changed: Iterable[Version]) -> list[Problem]:
-    """Changes of versions that something was charged by."""
+    """Changes of versions that something was invoiced by."""
     changed = list(changed)
     if not changed:
         return []

@@ -75,12 +75,11 @@ def check_over(terms: Terms, seller_zone: str, period: str) -> None:
                             "wait for its end, or rate what is known so far with --as-of INSTANT")
 
 
-def check_terms(terms: Terms) -> int:
-    """Raises RatemillError where a row's currency is not its plan's; returns how many rows start before their plan does."""
-    wrong, early = [], 0
+def check_terms(terms: Terms) -> None:
+    """Raises RatemillError where a row's currency is not its plan's."""
+    wrong = []
     for row in terms.subscriptions:
         plan = terms.catalogue.in_force(row.plan, row.start)
-        early += row.plan is not None and plan is None
         if plan is not None and plan.currency != row.currency:
             wrong.append(f"{row.service} ({row.currency}) under {plan.name} ({plan.currency})")
     if wrong:
@@ -88,7 +87,6 @@ def check_terms(terms: Terms) -> int:
         raise RatemillError(f"the currency of {len(wrong)} subscriptions is not their plan's: "
                             + ", ".join(wrong[:SHOWN_MAX]) + more,
                             "correct the currency in subscribers.csv, or add a plan in that currency")
-    return early
 
 
 # usage

@@ -141,9 +141,11 @@ class Catalogue:
             self._versions.setdefault(plan.name, []).append(plan)
 
     def in_force(self, name: str | None, start: date | None) -> Plan | None:
-        """The version of plan `name` for a row that starts on `start` (None: since ever, which takes the earliest);
-        None without a plan, or where no version is valid yet."""
+        """The version of plan `name` for a row that starts on `start` (None: since ever); a row that is older than the plan
+        takes its earliest version. None without a plan."""
         versions: Sequence[Plan] = self._versions.get(name or "", ())
+        if not versions:
+            return None
         if start is None:
-            return versions[0] if versions else None
-        return next((plan for plan in reversed(versions) if plan.valid_from <= start), None)
+            return versions[0]
+        return next((plan for plan in reversed(versions) if plan.valid_from <= start), versions[0])

@@ -22,7 +22,7 @@ from core.actor import Actor
 from core.errors import NotFound
 from rating import engine, frozen, inputs
 from rating.apply import load_plan_documents
-from runtime import jobs, output
+from runtime import jobs
 from security import audit
 from storage import files, generations, sql
 from storage.generations import Generation
@@ -50,9 +50,7 @@ def run(home: Home, period: str, as_of: int | None, dry_run: bool, actor: Actor)
             for folder in ("charges", "frozen"):  # nobody else writes there: what is unfinished was killed
                 files.sweep_temporaries(home.folder(folder))
         prepared = _prepare(home, bound, period, as_of)
-        early = inputs.check_terms(prepared.terms)
-        if early:
-            output.say(f"{early} subscriptions start before the first version of their plan: their usage is without plan")
+        inputs.check_terms(prepared.terms)
         with closing(inputs.open_generation(home, prepared.generation)) if prepared.generation else nullcontext() as usage:
             rated = engine.rate(_inputs(period, prepared.terms, usage))
             summary = _summary(period, rated)

@@ -50,6 +50,9 @@ percent = "7"
 from = 2021-01-01
 """
 
+PLAN_DOCUMENT = """{"fee": [{"name": "Home 100", "amount": "19.90"}],
+ "traffic": [{"name": "Traffic", "direction": "down", "classes": [], "zones": ["day", "evening"], "price": "0.50"}]}"""
+
 
 @dataclass(frozen=True)
 class Charge:
@@ -96,7 +99,7 @@ def make_home(
         for plan, currency in (("home-100", "EUR"), ("dollars", "USD")):
             connection.execute(tables.plan_version.insert().values(
                 name=plan, valid_from="2026-01-01", currency=currency, tax="standard", prices="exclusive", calendar=None,
-                five_minutes=0, document="{}", digest=f"digest of {plan}", at=0))  # fmt: skip
+                five_minutes=0, document=PLAN_DOCUMENT, digest=f"digest of {plan}", at=0))  # fmt: skip
     return home
 
 

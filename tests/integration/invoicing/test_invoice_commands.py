@@ -183,15 +183,18 @@ def test_a_line_is_explained_down_to_the_exporter(invoiced: Run) -> None:
         ("rate run", "charges/2026-10/1.parquet"),
         ("charge", "Traffic"),
         ("plan version", "home-100 from 2026-01-01"),
-        ("usage", found[4]["name"]),
+        ("plan line", "Traffic"),
+        ("usage", found[5]["name"]),
         ("cells", "cells/one.parquet"),
         ("segment", "segments/one.arrow"),
         ("exporter", "192.0.2.1"),
     ]
-    assert found[4]["octets"] == OCTETS
-    assert found[5]["octets"] == OCTETS + 5
+    assert found[5]["octets"] == OCTETS, "the night and the upload are not on this line"
+    assert found[6]["octets"] == OCTETS + 5
     fee = _rows(invoiced("invoice", "explain", "A-000001", "1"))
-    assert [row["level"] for row in fee] == ["line", "rate run", "charge", "plan version"], "a fee depends on no usage"
+    assert [row["level"] for row in fee] == ["line", "rate run", "charge", "plan version", "plan line"], (
+        "a fee depends on no usage"
+    )
 
 
 def test_a_correction_is_explained_by_what_was_booked_before(invoiced: Run, home: Home) -> None:

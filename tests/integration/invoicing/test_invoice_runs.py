@@ -10,7 +10,7 @@ from core import tables
 from core.actor import Actor
 from core.errors import BalanceOpen, DamagedFile, Locked, RatemillError, SettingsError
 from core.periods import parse_instant
-from invoicing import gates, run
+from invoicing import gates, run, verification
 from runtime import jobs
 from storage import sql
 from storage.home import Home
@@ -107,6 +107,8 @@ def test_a_percentage_that_was_entered_late_moves_the_booked_money(tmp_path: Pat
     (home.path / "ratemill.toml").write_text(text + later)
     assert _invoice(Home(home.path))["totals"] == {"EUR": {"net_minor": 0, "tax_minor": 20, "gross_minor": 20}}
     assert _invoice(Home(home.path))["invoices"] == 0
+    for number in ("A-000001", "A-000002"):
+        assert verification.verify(home, number, 1)["differences"] == []
 
 
 def test_a_net_rated_with_another_percentage_is_refused(home: Home) -> None:

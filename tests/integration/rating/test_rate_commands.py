@@ -399,15 +399,33 @@ def test_new_usage_makes_a_new_run_and_the_old_one_stays(october: Operator) -> N
     ]
 
 
-def test_a_version_that_was_charged_by_does_not_change(october: Operator) -> None:
+def test_a_version_that_was_invoiced_by_does_not_change(october: Operator) -> None:
     october("rate", "run", "2026-10", "--as-of", AFTER)
+    assert october.plans(PLANS.replace("19.90", "9.91"))[0]["changed"] == 1, "nobody was invoiced: it is rated again"
+    assert october.plans(PLANS)[0]["changed"] == 1
+    _book_a_line(october.home)
     problems = october.plans(PLANS.replace("19.90", "9.90"), code=1)
     assert [(row["line"], row["column"]) for row in problems] == [(11, "from")]
-    assert "the charges of 2026-10" in problems[0]["problem"]
+    assert "invoice A-000001" in problems[0]["problem"]
     assert "later `from`" in problems[0]["hint"]
     assert "calendar 'day-night'" in october.plans(PLANS.replace("08:00", "07:00"), code=1)[0]["problem"]
     added = PLANS.replace("2026-01-01\ncurrency", "2026-12-01\ncurrency").replace("19.90", "9.90")
     assert october.plans(added) == [{"added": 2, "changed": 0, "unchanged": 1}]
+
+
+def _book_a_line(home: Home) -> None:
+    """An invoice with one line by the plan `home`, as far as rating looks at it."""
+    with sql.transaction(sql.engine(home)) as connection:
+        run = connection.scalar(sa.select(tables.rate_run.c.id))
+        account = connection.scalar(sa.select(tables.account.c.account))
+        connection.execute(tables.invoice.insert().values(
+            id=1, number="A-000001", account=account, period="2026-10", currency="EUR", net_minor=1, tax_minor=0,
+            gross_minor=1, issued=0, due="2026-11-16", tax_policy="en16931", rate_run_id=run, document="{}", digest=""))
+        connection.execute(tables.invoice_line.insert().values({
+            "invoice_id": 1, "line": 1, "period": "2026-10", "service": "S1", "plan": "home", "plan_version": "2026-01-01",
+            "start_date": "2026-10-01", "end_date": "2026-11-01", "charge_line": "x", "kind": "fee", "description": "x",
+            "quantity": "1", "unit": "month", "unit_price": "19.90", "net_minor": 1, "tax_category": "standard",
+            "tax_percent": "19", "currency": "EUR"}))
 
 
 def test_a_zone_that_a_plan_names_can_not_go(operator: Operator) -> None:
@@ -423,11 +441,11 @@ def test_a_currency_that_is_not_the_plans_stops_the_run(october: Operator) -> No
     assert "S5 (USD) under home (EUR)" in october.error
 
 
-def test_a_row_before_the_first_version_is_named(october: Operator) -> None:
+def test_a_row_older_than_its_plan_takes_the_earliest_version(october: Operator) -> None:
     rating_home.subscribe(october.home, "S6", "home", "2025-12-31")
-    done = october("rate", "run", "2026-10", "--as-of", AFTER)[0]
-    assert done["charges"] == 3
-    assert "1 subscriptions start before the first version of their plan" in october.error
+    october("rate", "run", "2026-10", "--as-of", AFTER)
+    charged = october("charges", "export", "2026-10")
+    assert {row["plan_version"] for row in charged if row["service"] == "S6"} == {"2026-01-01"}
 
 
 def test_usage_that_is_not_published_stops_the_run(october: Operator) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from core import tables
 from core.actor import Actor
 from core.periods import parse_instant
-from invoicing import run
+from invoicing import run, verification
 from ledger import checks
 from storage import sql
 from storage.home import Home
@@ -79,6 +79,8 @@ def test_any_split_of_runs_books_the_charges_as_they_stand(
     for period, wanted in zip(PERIODS, last, strict=True):
         _assert_booked(home, period, wanted, inclusive)
     _assert_every_sum_agrees(home, kept=policy == "gross_kept" and inclusive)
+    for invoice in rows_of(home, tables.invoice)[-3:]:
+        assert verification.verify(home, invoice["number"], 1)["differences"] == []
 
 
 def _assert_booked(home: Home, period: str, wanted: dict[tuple[str, str], int], inclusive: bool) -> None:
