@@ -6,7 +6,7 @@ period once more from the flow segments by `rating.rederivation` and compares it
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,10 +30,14 @@ class Verification:
     checked: int = 0
     equal: int = 0
     differences: list[str] = field(default_factory=list)
+    services: frozenset[str] | None = None  # None: all
 
     @property
     def differing(self) -> int:
         return self.checked - self.equal
+
+    def rows_of_interest(self, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [row for row in rows if self.services is None or row["service"] in self.services]
 
     def compare(self, noun: str, stored: Mapping[Hashable, Any], again: Mapping[Hashable, Any]) -> None:
         """Count the keys of both sides; a key that one side lacks differs."""
@@ -45,15 +49,17 @@ class Verification:
                 self.differences.append(f"{noun} {key}: stored {stored.get(key)}, computed again {again.get(key)}")
 
 
-def verify(home: Home, period: str, level: int) -> Verification:
-    """Raises NotFound for a period without a run, DamagedFile where a file is not what it was."""
+def verify(home: Home, period: str, level: int, services: Sequence[str] | None = None) -> Verification:
+    """Compute a period's charges again (level 1), and its usage from the segments (level 2), and compare; only those of
+    `services` if they are given. Raises NotFound for a period without a run, DamagedFile where a file is not what it was."""
     row = run.newest_or_hint(home, period)
     charges = run.charges(home, period)
     copy = frozen.read(home, row.usage_path, row.usage_digest)
-    result = Verification()
+    result = Verification(services=None if services is None else frozenset(services))
     again = recomputation.charges(period, copy.terms.to_pylist(), copy.plans, copy.tax, _summed_usage(copy.usage),
                                   rows_of(copy.slots))
-    result.compare("charge", _by_key(in_ms(charges).to_pylist(), CHARGE_KEY), _by_key(again, CHARGE_KEY))
+    result.compare("charge", _by_key(result.rows_of_interest(in_ms(charges).to_pylist()), CHARGE_KEY),
+                   _by_key(result.rows_of_interest(again), CHARGE_KEY))
     if level == 2:
         _verify_usage(home, period, copy, result)
     return result
@@ -83,6 +89,7 @@ def _with_percentile(copy: frozen.Frozen) -> set[int]:
 
 def _summed_usage(usage: pa.Table) -> list[dict[str, Any]]:
     key = ["subscription", "zone", "class", "direction", "sampled"]
+    usage = usage.unify_dictionaries()  # a file of several row groups has one for each
     return list(usage.group_by(key).aggregate([("octets", "sum")]).rename_columns([*key, "octets"]).to_pylist())
 
 
