@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from benchmarks.measure import Figure, median_seconds, tell
 from collector import settings
 from collector.decoder import Decoder
-from collector.exporter import encoding, sending
+from collector.exporter import commands, encode
 from core import clock
 from core.addresses import parse_address
 
@@ -20,11 +20,10 @@ BLOCK_DATAGRAMS = 2000
 
 def run() -> None:
     """Flows a second for each protocol, scan and decode together."""
-    for protocol in encoding.PROTOCOLS:
-        columns = sending.random_flows(FLOWS, 1, protocol)
-        boot = int(columns["start"].min()) - 1000
-        datagrams = encoding.encode(columns, protocol, encoding.Settings(domain=1, boot_ms=boot))
-        blocks = _blocks([datagram.payload for datagram in datagrams])
+    for protocol in encode.PROTOCOLS:
+        columns = commands.random_flows(FLOWS, 1, protocol, clock.now_ms())
+        datagrams = encode.encode(columns, protocol, domain=1)
+        blocks = _blocks([datagrams.payload(index) for index in range(len(datagrams))])
         octets = sum(block.size for block in blocks)
 
         def decode(blocks: list[NDArray[np.uint8]] = blocks) -> None:

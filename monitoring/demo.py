@@ -120,14 +120,16 @@ def _load_town(home: Any) -> None:
 # the packets --------------------------------------------------------------------------------------------------------------
 def _traffic(home: Any) -> list[Any]:
     """Send a month of flows over UDP to a real collector and wait until all of them are decoded; once a home."""
-    from collector.exporter.manifest import Manifest
+    from collector.exporter.network import Manifest
     from monitoring import demo_check, demo_traffic
 
     state = _state(home)
     if state.get("sent"):
         say("the packets of the month are there already")
         return [
-            demo_check.Truth(router, Manifest(**told["manifest"]), told["infrastructure_octets"], told["stranger_octets"])
+            demo_check.Truth(
+                router, Manifest(**told["manifest"]), told["infrastructure_octets"], told["stranger_octets"]
+            )
             for router, told in zip(demo_traffic.ROUTERS, state["truths"], strict=True)
         ]
     process, log = _start_collector(home)
@@ -165,7 +167,9 @@ def _start_collector(home: Any) -> tuple[subprocess.Popen[bytes], Path]:
 def _status(home: Any) -> dict[str, Any]:
     """What the collector last said of itself, {} while it has said nothing."""
     try:
-        told: dict[str, Any] = json.loads((home.path / "run" / f"collector-{COLLECTOR}.json").read_text(encoding="utf-8"))
+        told: dict[str, Any] = json.loads(
+            (home.path / "run" / f"collector-{COLLECTOR}.json").read_text(encoding="utf-8")
+        )
     except (FileNotFoundError, json.JSONDecodeError):
         return {}
     return told
@@ -185,9 +189,8 @@ def _wait_for_port(home: Any, process: subprocess.Popen[bytes], log: Path) -> in
 
 def _send_all(home: Any, port: int) -> list[Any]:
     from collector import counters
-    from collector.exporter import encoding, sending
     from core.periods import parse_instant
-    from monitoring import demo_check, demo_traffic
+    from monitoring import demo_traffic
 
     leases = demo_traffic.read_town(_town())
     boot = parse_instant("2026-09-20T00:00:00Z")
@@ -196,22 +199,33 @@ def _send_all(home: Any, port: int) -> list[Any]:
     def received() -> int:
         return int(figures[counters.RECEIVED])
 
-    truths = []
     with bar("sending a month of flows over UDP", sum(r.flows for r in demo_traffic.ROUTERS), "flows") as advance:
+        truths = []
         for router in demo_traffic.ROUTERS:
-            columns = demo_traffic.make_flows(router, leases, SEED)
-            own = encoding.Settings(domain=1, sampling=router.sampling, boot_ms=boot)
-            sent = sending.send(
-                columns, router.protocol, ("127.0.0.1", port), settings=own, source=router.address, received=received,
-                faults=sending.Faults(LOSS, DUPLICATE, REORDER), seed=SEED + demo_traffic.ROUTERS.index(router),
-            )  # fmt: skip
+            truths.append(_send(router, leases, port, boot, received))
             advance(router.flows)
-            truths.append(demo_check.truth(router, columns, sent.delivered, sent.manifest))
-            told = sent.manifest
-            say(f"{router.name}: {told.sent_records} flows by {router.protocol} in {told.sent_datagrams} datagrams from "
-                f"{router.address}; on purpose {told.lost_datagrams} lost, {told.duplicated_datagrams} duplicated, "
-                f"{told.reordered_datagrams} reordered")  # fmt: skip
     return truths
+
+
+def _send(router: Any, leases: Any, port: int, boot: int, received: Callable[[], int]) -> Any:
+    """One router's month, paced by what the collector has received."""
+    from collector.exporter import encode, network, send
+    from monitoring import demo_check, demo_traffic
+
+    columns = demo_traffic.make_flows(router, leases, SEED)
+    datagrams = encode.encode(
+        columns, router.protocol, domain=1, sampling=router.sampling, boot=boot, agent=router.address
+    )
+    seed = SEED + demo_traffic.ROUTERS.index(router)
+    delivery = network.perturb(datagrams, loss=LOSS, duplicate=DUPLICATE, reorder=REORDER, seed=seed)
+    send.transmit(datagrams, delivery, ("127.0.0.1", port), source=router.address, received=received)
+    told = network.describe(datagrams, delivery, router.address, 1, router.sampling)
+    say(
+        f"{router.name}: {told.records + told.lost_records} flows by {router.protocol} in {len(datagrams)} datagrams from "
+        f"{router.address}; on purpose {told.lost_datagrams} lost, {told.duplicated_datagrams} duplicated, "
+        f"{told.reordered_datagrams} reordered"
+    )
+    return demo_check.truth(router, columns, ~delivery.lost[datagrams.datagram_of_flow], told)
 
 
 # usage, charges, invoices -------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from collector.exporter.manifest import Manifest
+from collector.exporter.network import Manifest
 from core import tables
 from core.addresses import parse_address, parse_prefix
 from monitoring import demo_traffic
@@ -76,7 +76,7 @@ def compare(home: Home, truths: Sequence[Truth], losses: dict[str, int]) -> Iter
         counted = {name: int(getattr(row, name)) if row is not None else 0 for name in COUNTS}
         unit = "records" if own.router.protocol in ("v5", "ipfix") else "datagrams"
         name = f"{own.router.name} ({own.router.protocol})"
-        yield Comparison(f"{name} datagrams on the wire", manifest.on_the_wire, counted["received"])
+        yield Comparison(f"{name} datagrams on the wire", manifest.datagrams, counted["received"])
         yield Comparison(f"{name} {unit} lost", manifest.missing, counted["missing"])
         yield Comparison(f"{name} datagrams duplicated", manifest.duplicated_datagrams, counted["duplicate"])
         yield Comparison(f"{name} datagrams reordered", manifest.reordered_datagrams, counted["reordered"])

@@ -7,7 +7,7 @@ as one sampled packet, all samples of a datagram at the datagram's uptime. Heade
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +53,8 @@ class Datagrams:
     units: Int64
     """By how much it moves the sequence on: records (v5, IPFIX) or 1 (v9, sFlow)."""
     is_template: NDArray[np.bool_]
+    datagram_of_flow: Int64
+    """For each row of the columns, the datagram that carries it."""
 
     def __len__(self) -> int:
         return len(self.start)
@@ -79,6 +81,8 @@ class _Group:
     records: Int64
     flow_octets: Int64
     units: Int64
+    flows: Int64
+    """Rows of the columns that are in it, datagram by datagram."""
     is_template: bool = False
 
 
@@ -100,7 +104,8 @@ def encode(columns: Columns, protocol: str, *, domain: int = 0, sampling: int = 
     groups: list[_Group] = []
     for version, chosen in ((4, np.flatnonzero(is_v4)), (6, np.flatnonzero(~is_v4))):
         if len(chosen):
-            groups += encoder.groups({name: values[chosen] for name, values in columns.items()}, version, stream)
+            made = encoder.groups({name: values[chosen] for name, values in columns.items()}, version, stream)
+            groups += [replace(group, flows=chosen[group.flows]) for group in made]
     order, groups = _in_order(groups, protocol, stream, templates_every)
     return _finish(groups, order, encoder, stream, protocol, first_sequence)
 
@@ -135,7 +140,8 @@ def _group(matrix: Octets, columns: Columns, chosen: slice, units_are_records: b
     ends = columns["end"][chosen].reshape(count, each).max(axis=1).astype(np.int64)
     octets = columns["octets"][chosen].astype(np.int64).reshape(count, each).sum(axis=1)
     records = np.full(count, each, np.int64)
-    return _Group(matrix, ends, records, octets, records if units_are_records else np.ones(count, np.int64))
+    units = records if units_are_records else np.ones(count, np.int64)
+    return _Group(matrix, ends, records, octets, units, np.arange(chosen.start, chosen.stop))
 
 
 def _in_order(groups: list[_Group], protocol: str, stream: _Stream, templates_every: int) -> tuple[Int64, list[_Group]]:
@@ -148,7 +154,8 @@ def _in_order(groups: list[_Group], protocol: str, stream: _Stream, templates_ev
     one = _template_datagram(protocol, stream)
     units = 1 if protocol == "v9" or stream.sampling > 1 else 0
     none = np.zeros(len(places), np.int64)
-    templates = _Group(np.tile(one, (len(places), 1)), exported[order[places]], none, none, none + units, is_template=True)
+    templates = _Group(np.tile(one, (len(places), 1)), exported[order[places]], none, none, none + units,
+                       np.zeros(0, np.int64), is_template=True)
     return np.insert(order, places, len(exported) + np.arange(len(places))), [*groups, templates]
 
 
@@ -171,8 +178,13 @@ def _finish(groups: list[_Group], order: Int64, encoder: _Encoder, stream: _Stre
     size = np.concatenate([np.full(len(group.matrix), group.matrix.shape[1], np.int64) for group in groups])
     start = np.concatenate([[0], np.cumsum(size)[:-1]])
     template = np.concatenate([np.full(len(group.matrix), group.is_template) for group in groups])
+    flows, place = all_of("flows"), np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    carrier = np.empty(len(flows), np.int64)
+    carrier[flows] = np.repeat(place, all_of("records"))
     return Datagrams(protocol, np.concatenate([group.matrix.ravel() for group in groups]), start[order], size[order],
-                     all_of("records")[order], all_of("flow_octets")[order], sequence[order], units[order], template[order])
+                     all_of("records")[order], all_of("flow_octets")[order], sequence[order], units[order],
+                     template[order], carrier)
 
 
 # NetFlow v5 -----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, types  # type: ignore[attr-defined]
+from numba import carray, types
 
 from core.jit import inline_kernel, kernel
 
@@ -40,7 +40,7 @@ _recvmmsg = types.ExternalFunction("recvmmsg", types.int32(types.int32, types.ui
 _sendmmsg = types.ExternalFunction("sendmmsg", types.int32(types.int32, types.uintp, types.uint32, types.int32))
 _poll = types.ExternalFunction("poll", types.int32(types.uintp, types.uint64, types.int32))
 _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.uintp))
-_errno = types.ExternalFunction("__errno_location", types.CPointer(types.int32)())  # type: ignore[no-untyped-call]
+_errno = types.ExternalFunction("__errno_location", types.CPointer(types.int32)())
 
 
 @inline_kernel
