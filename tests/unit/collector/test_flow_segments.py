@@ -107,16 +107,18 @@ def test_every_flipped_bit_of_the_data_is_noticed(tmp_path: Path) -> None:
     path = home.path / row.path
     whole = path.read_bytes()
     found = segments.content_digest(segments.to_columns(segments.read_segment(home, row)))
+    noticed = 0
     for offset in range(8, len(whole), 37):
         damaged = bytearray(whole)
         damaged[offset] ^= 1 << offset % 8
         path.write_bytes(damaged)
         try:
             table = segments.read_segment(home, row)
-        except DamagedFile as error:
-            assert str(path) in str(error)
-        else:  # a bit of the padding: the flows are what they were
+        except DamagedFile:
+            noticed += 1
+        else:  # a bit of the padding or of the metadata: the flows are what they were
             assert segments.content_digest(segments.to_columns(table)) == found
+    assert noticed > 100, "the rest is the schema, which is there twice"
     path.unlink()
     with pytest.raises(DamagedFile, match="is missing"):
         segments.read_segment(home, row)
