@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-SCENARIOS = ("receive", "decode", "aggregate", "documents")
+SCENARIOS = ("start", "decode", "aggregate", "documents")
 
 
 def main(names: list[str]) -> int:

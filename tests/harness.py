@@ -14,10 +14,18 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+SHARED = Path(os.environ.get("RATEMILL_SHARED") or ROOT.parent / "shared")
+
+
+def sessions() -> list[dict[str, Any]]:
+    """The capture sessions of the reference material's index; none where it is absent."""
+    index = SHARED / "captures" / "index.json"
+    return json.loads(index.read_text(encoding="utf-8")) if index.exists() else []
+
+
 def shared(*parts: str) -> Path:
     """A file or folder of the reference material (RATEMILL_SHARED, default ../shared); skips the test without it."""
-    folder = Path(os.environ.get("RATEMILL_SHARED", ROOT.parent / "shared"))
-    path = folder.joinpath(*parts)
+    path = SHARED.joinpath(*parts)
     if not path.exists():
         pytest.skip(f"reference material is not here: {path} (set RATEMILL_SHARED)")
     return path

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import ROOT, shared
+from harness import ROOT, sessions, shared
 from journal_bodies import body_of, capture_datagrams
 
 from collector.decoder import Decoded, Decoder
@@ -17,11 +16,6 @@ from core.addresses import format_address
 
 LAWFUL_DIFFERENCES: dict[str, dict[str, int]] = {}
 """Session → counts that differ from the index, each explained in docs/explanation/capture-differences.md."""
-
-
-def sessions() -> list[dict[str, Any]]:
-    index = ROOT.parent / "shared" / "captures" / "index.json"
-    return json.loads(index.read_text()) if index.exists() else []
 
 
 def decode_session(session: dict[str, Any]) -> Decoded:
@@ -68,7 +62,8 @@ def line_protocol(path: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("name", ["netflow_v5_example", "netflow_v9_example", "ipfix_pen_35632", "issue_13305"])
 def test_field_values_are_those_of_telegraf(name: str) -> None:
-    session = next(s for s in sessions() or [{}] if s.get("id") == f"telegraf:{name}")
+    shared("captures")
+    session = next(s for s in sessions() if s["id"] == f"telegraf:{name}")
     flows = decode_session(session).flows
     expected = [row for row in line_protocol(shared("captures", session["golden"][0])) if "in_bytes" in row]
     ours = sorted(zip(flows["octets"].tolist(), flows["packets"].tolist(),
