@@ -35,6 +35,10 @@ STATE_ID = "replay"
 """The collector under which the home's own replay state (`--continue`) and the exporters' counts of all replays lie."""
 
 
+WAITING_SECONDS = 10**9
+"""How long data of a capture waits for its template: longer than any capture."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What one command asks for."""
@@ -153,6 +157,8 @@ class _Session:
         self._home, self._request, self._chosen, self._summary = home, request, chosen, summary
         self._engine = sql.engine(home)
         settings = from_document(home.document)
+        # A capture may span weeks: what waits in it is bounded by octets alone, and is still waiting at its end.
+        settings = replace(settings, collector=replace(settings.collector, waiting_seconds_max=WAITING_SECONDS))
         position = worker.load_position(home, self._engine, STATE_ID) if request.continues else worker.Position(-1, None)
         self._round = position.block + 1
         self._decoder = Decoder(settings, position.state)
