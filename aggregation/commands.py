@@ -67,5 +67,5 @@ def _say_if_cold() -> None:
     from core import jit
     from runtime import output
 
-    if jit.is_cold("aggregation"):
+    if jit.is_cold("aggregation.kernels"):
         output.say("compiling kernels, once …")

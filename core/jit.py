@@ -1,20 +1,21 @@
 """The only place with numba flags, and the place where compiled kernels are cached.
 
 Numba's own cache does not notice a change in a callee, a constant or a flag that lives in *another* file: a new process
-goes on returning the old result. Two rules follow. A kernel file is self-contained (numpy and the decorators of this
-module only; constants of other modules come in as arguments), and the cache of a package's kernels lies in a folder named
-by a hash of numba's version and of every source file that the import rule lets this package see (its own and those of the
-layers below), so that any edit that could matter starts an empty cache.
+goes on returning the old result. So a kernel file is self-contained (numpy and the decorators of this module only; constants
+of other modules come in as arguments), and its compiled code lies in a folder named by a hash of numba's version, of this
+file, of the kernel file and of every source file of the product that it imports, directly or not: any edit that could
+matter starts an empty cache, any other edit keeps it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,34 +27,38 @@ from core.product import ROOT
 Kernel = Callable[..., Any]
 
 STAMPS_KEPT = 4
-LAYERS = (
-    ("core",),
-    ("storage",),
-    ("runtime",),
-    ("security",),
-    ("subscribers",),
-    ("collector", "aggregation", "rating"),
-    ("ledger",),
-    ("invoicing",),
-    ("monitoring",),
-)
-"""The import rule of the product, lowest first; tests hold it against import-linter's contract."""
+"""Caches of older sources that are kept of a file, for machines with several versions side by side."""
+_IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+([\w, \t]+|\()|import[ \t]+([\w.]+))", re.MULTILINE)
 
 
-def visible(package: str) -> list[str]:
-    """The packages whose code a kernel of `package` could call or take a constant from."""
-    below: list[str] = []
-    for layer in LAYERS:
-        if package in layer:
-            return [*below, package]
-        below.extend(layer)
-    return below
+def _module_file(root: Path, module: str) -> Path | None:
+    """The source of a module of the product; None for a library's."""
+    path = root.joinpath(*module.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
 
 
-def stamp(root: Path, packages: Iterable[str]) -> str:
-    """A hash of the packages' sources, of numba's version and of the interpreter's: the name of their cache folder."""
+def sources_of(root: Path, module: str) -> list[Path]:
+    """The files of the product whose edits could change what a kernel of this module does: itself and all it imports."""
+    found: dict[Path, None] = {}
+    wanted = [module]
+    while wanted:
+        path = _module_file(root, wanted.pop())
+        if path is None or path in found:
+            continue
+        found[path] = None
+        for source, names, plain in _IMPORT.findall(path.read_text(encoding="utf-8")):
+            wanted.append(source or plain)
+            wanted.extend(f"{source}.{name.split()[0]}" for name in names.split(",") if source and name.strip("( \t"))
+    return sorted(found)
+
+
+def stamp(root: Path, module: str) -> str:
+    """A hash of the sources of a module's kernels, of numba's version and of the interpreter's."""
     digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:3]}".encode())
-    for path in sorted(path for package in packages for path in (root / package).rglob("*.py")):
+    for path in sources_of(root, module):
         digest.update(str(path.relative_to(root)).encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:20]
@@ -82,9 +87,9 @@ def _prune(folder: Path) -> None:
 
 
 @cache
-def cache_folder(package: str) -> Path | None:
-    """The folder of the compiled kernels of `package`, made if need be; None where none can be written."""
-    folder = cache_root() / "kernels" / package / stamp(ROOT, visible(package))
+def cache_folder(module: str) -> Path | None:
+    """The folder of the compiled kernels of `module`, made if need be; None where none can be written."""
+    folder = cache_root() / "kernels" / module / stamp(ROOT, module)
     if not folder.exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +100,7 @@ def cache_folder(package: str) -> Path | None:
 
 
 def _compile(function: Kernel, **flags: bool) -> Kernel:
-    folder = cache_folder(function.__module__.partition(".")[0])
+    folder = cache_folder(function.__module__)
     if folder is not None:
         numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]  # read by numba while it decorates
     compile_: Callable[..., Callable[[Kernel], Kernel]] = numba.njit
@@ -115,7 +120,7 @@ def inline_kernel(function: Kernel) -> Kernel:
     return _compile(function, forceinline=True)
 
 
-def is_cold(package: str) -> bool:
-    """Whether the kernels of this package have not been compiled from these sources on this machine yet."""
-    folder = cache_folder(package)
-    return folder is None or not any(folder.rglob("*.nbi"))
+def is_cold(*modules: str) -> bool:
+    """Whether kernels of one of these modules have not been compiled from these sources on this machine yet."""
+    folders = [cache_folder(module) for module in modules]
+    return any(folder is None or not any(folder.rglob("*.nbi")) for folder in folders)

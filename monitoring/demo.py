@@ -154,7 +154,7 @@ def _traffic(home: Any) -> list[Any]:
 def _start_collector(home: Any) -> tuple[subprocess.Popen[bytes], Path]:
     from core import jit
 
-    if jit.is_cold("collector"):
+    if jit.is_cold("collector.kernels.scan"):
         say("compiling the collector's kernels, once on this machine …")
     log = home.path / "run" / "demo-collector.log"
     command = [sys.executable, "-m", "cli", "--home", str(home.path), "collect", "run", "--listen", "127.0.0.1:0"]

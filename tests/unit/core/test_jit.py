@@ -44,6 +44,20 @@ def test_an_edited_constant_in_another_file_is_noticed(tmp_path: Path) -> None:
     assert _run(tree, cache) == "70"
 
 
-def test_a_package_sees_itself_and_the_layers_below_but_not_its_siblings() -> None:
-    assert jit.visible("aggregation") == ["core", "storage", "runtime", "security", "subscribers", "aggregation"]
-    assert jit.visible("core") == ["core"]
+def test_an_edit_elsewhere_keeps_the_cache(tmp_path: Path) -> None:
+    (tmp_path / "core").mkdir()
+    (tmp_path / "collector").mkdir()
+    (tmp_path / "core" / "jit.py").write_text("from core.product import ROOT\n")
+    (tmp_path / "core" / "product.py").write_text("ROOT = 1\n")
+    (tmp_path / "collector" / "kernels.py").write_text("from core.jit import kernel\n")
+    (tmp_path / "collector" / "commands.py").write_text("from collector import kernels\n")
+    before = jit.stamp(tmp_path, "collector.kernels")
+    (tmp_path / "collector" / "commands.py").write_text("from collector import kernels  # edited\n")
+    assert jit.stamp(tmp_path, "collector.kernels") == before
+    (tmp_path / "core" / "product.py").write_text("ROOT = 2\n")
+    assert jit.stamp(tmp_path, "collector.kernels") != before
+
+
+def test_the_sources_of_a_kernel_file_are_itself_and_what_decorates_it() -> None:
+    files = [str(path.relative_to(ROOT)) for path in jit.sources_of(ROOT, "collector.kernels.scan")]
+    assert files == ["collector/kernels/scan.py", "core/jit.py", "core/product.py"]
