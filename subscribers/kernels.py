@@ -27,6 +27,7 @@ INFRASTRUCTURE_REALM = -1
 EXPORTER_EGRESS = 1  # IE 61
 UNKNOWN_SERVICE = -1
 FAR_FUTURE = 1 << 62
+GROUPS_MAX = 300  # more than the prefix lengths of both families
 
 
 class OwnerTable(NamedTuple):
@@ -261,12 +262,12 @@ def _in_cut(rules, hi, lo, input_interface, output_interface, flow_direction):  
 
 
 @kernel
-def resolve(table, realm_rules, cut_rules, flows, first, in_cut, status, pieces):  # type: ignore[no-untyped-def]
+def resolve(table, realm_rules, cut_rules, flows, first, in_cut, status, pieces, groups):  # type: ignore[no-untyped-def]
     """Resolve flows from row `first` on until all are done or `pieces` is nearly full.
 
-    Writes in_cut[n], status[n, 2] and pieces; returns (the row to go on from, the number of pieces written).
+    Writes in_cut[n], status[n, 2] and pieces; returns (the row to go on from, the number of pieces written). `groups`
+    is room for the GROUPS_MAX groups of leases that can cover one address.
     """
-    groups = np.empty(300, np.int32)
     written = 0
     for row in range(first, flows.start.size):
         if written + 256 > pieces.flow.size:

@@ -606,10 +606,8 @@ def write_set(job: Any, owner: Any, out: Any) -> None:
 
 @kernel
 def decode(data: Any, sets: Any, first: int, last: int, state: Any, changes: Any, out: Any, policy: Any,
-           kinds: Any) -> None:
+           kinds: Any, values: Any, work: Any) -> None:
     """Decode sets[first:last]; rows that stay empty keep status 0."""
-    values = np.zeros((state.has.shape[1], CHUNK), np.int64)
-    work = np.zeros((WORK, CHUNK), np.int64)
     for s in range(first, last):
         job = sets[s]
         if job["sflow"] or job["verdict"] != 1:

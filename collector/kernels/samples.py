@@ -348,9 +348,9 @@ def read_sample(data: Any, at: int, stop: int, expanded: bool, row: int, job: An
 
 
 @kernel
-def decode_samples(data: Any, sets: Any, first: int, last: int, state: Any, out: Any, policy: Any, kinds: Any) -> None:
+def decode_samples(data: Any, sets: Any, first: int, last: int, state: Any, out: Any, policy: Any, kinds: Any,
+                   found: Any) -> None:
     """Decode the sFlow sets of sets[first:last]."""
-    found = np.zeros(FOUND, np.int64)
     for s in range(first, last):
         job = sets[s]
         if not job["sflow"]:
