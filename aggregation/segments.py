@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from core import schemas
 from core.errors import DamagedFile
-from storage import files
+from storage import files, flow_files
 from storage.home import Home
 
 CHUNK_FLOWS = 1 << 18
@@ -45,11 +45,11 @@ def read(home: Home, segment: Segment) -> Iterator[Columns]:
         with pa.memory_map(str(path)) as source:
             reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(
                 included_fields=[schemas.FLOWS.get_field_index(name) for name in COLUMNS]))
-            if reader.schema.names != schemas.FLOWS.names and reader.schema.names != _included_names():
+            if not flow_files.is_flow_schema(reader.schema) and not flow_files.is_flow_schema(reader.schema, _included_names()):
                 raise DamagedFile(f"{path} holds other columns than flows", "replay what it was made from")
             waiting: list[pa.RecordBatch] = []
             for number in range(reader.num_record_batches):
-                waiting.append(reader.get_batch(number))
+                waiting.append(flow_files.plain(reader.get_batch(number)))
                 if sum(batch.num_rows for batch in waiting) >= CHUNK_FLOWS:
                     count += sum(batch.num_rows for batch in waiting)
                     yield from _pieces(waiting)

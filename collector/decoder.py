@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector import layout
+from collector.columns import FlowColumns
 from collector.faults import KIND_COUNT, KINDS, FaultKind
 from collector.kernels import rows, samples, scan, tally
 from collector.settings import CollectorSettings
@@ -30,51 +31,6 @@ class Policy(NamedTuple):
 
     skew_ms: int
     unannounced: int
-
-
-class Columns(NamedTuple):
-    """Rows being decoded; addresses are two words."""
-
-    received: NDArray[np.int64]
-    exporter: NDArray[np.uint64]
-    domain: NDArray[np.uint32]
-    export_protocol: NDArray[np.uint8]
-    start: NDArray[np.int64]
-    end: NDArray[np.int64]
-    source_address: NDArray[np.uint64]
-    destination_address: NDArray[np.uint64]
-    source_port: NDArray[np.uint16]
-    destination_port: NDArray[np.uint16]
-    protocol: NDArray[np.uint8]
-    octets: NDArray[np.int64]
-    packets: NDArray[np.int64]
-    rate_numerator: NDArray[np.uint32]
-    rate_denominator: NDArray[np.uint32]
-    rate_source: NDArray[np.uint8]
-    input_interface: NDArray[np.uint32]
-    output_interface: NDArray[np.uint32]
-    flow_direction: NDArray[np.uint8]
-    next_hop: NDArray[np.uint64]
-    source_as: NDArray[np.uint32]
-    destination_as: NDArray[np.uint32]
-    tos: NDArray[np.uint8]
-    tcp_flags: NDArray[np.uint16]
-    flags: NDArray[np.uint32]
-    status: NDArray[np.uint8]
-    fault: NDArray[np.uint8]
-
-
-_KINDS_OF_COLUMN: dict[str, Any] = {
-    "received": np.int64, "exporter": np.uint64, "domain": np.uint32, "export_protocol": np.uint8, "start": np.int64,
-    "end": np.int64, "source_address": np.uint64, "destination_address": np.uint64, "source_port": np.uint16,
-    "destination_port": np.uint16, "protocol": np.uint8, "octets": np.int64, "packets": np.int64,
-    "rate_numerator": np.uint32, "rate_denominator": np.uint32, "rate_source": np.uint8, "input_interface": np.uint32,
-    "output_interface": np.uint32, "flow_direction": np.uint8, "next_hop": np.uint64, "source_as": np.uint32,
-    "destination_as": np.uint32, "tos": np.uint8, "tcp_flags": np.uint16, "flags": np.uint32, "status": np.uint8,
-    "fault": np.uint8,
-}
-_ADDRESSES = ("exporter", "source_address", "destination_address", "next_hop")
-_NOT_IN_FLOWS = ("status", "fault")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +67,8 @@ class Decoded:
     """What came of one block."""
 
     flows: dict[str, NDArray[Any]]
-    """Columns of core.schemas.FLOWS: addresses (n, 16) uint8, instants int64 ms, rows in journal order, then released."""
+    """Columns of core.schemas.FLOWS: addresses (n, 16) uint8, instants int64 ms, rows in journal order, then released.
+    Views of the columns that they were decoded into."""
     counts: Counts
     intake: dict[str, NDArray[Any]]
     """By exporter, domain, export_protocol and slot (quarter hour of arrival): the columns of the table `intake`."""
@@ -135,13 +92,17 @@ class Decoder:
     def state(self) -> DecoderState:
         return self._state
 
-    def feed(self, body: NDArray[np.uint8], block: int) -> Decoded:
-        """Decode the body of one journal block; blocks come in order. Raises DamagedFile for a body that is no journal."""
+    def feed(self, body: NDArray[np.uint8], block: int, into: FlowColumns | None = None) -> Decoded:
+        """Decode the body of one journal block; blocks come in order. The rows go behind those in `into`.
+
+        Raises DamagedFile for a body that is no journal.
+        """
         data, words = _as_words(body)
         self._begin(len(data))
         self._scan(data, words, block)
-        out = self._decode(data)
-        return self._collect(out)
+        columns = FlowColumns() if into is None else into
+        first, rows_written = self._decode(data, columns)
+        return self._collect(columns, first, rows_written)
 
     # scan -------------------------------------------------------------------------------------------------------------
     def _begin(self, size: int) -> None:
@@ -221,8 +182,8 @@ class Decoder:
             self._results = self._results._replace(intake=self._results.intake[:size], faults=self._results.faults[:size])
 
     # decode -----------------------------------------------------------------------------------------------------------
-    def _decode(self, data: NDArray[np.uint8]) -> Columns:
-        """All rows of the block, flows or not; released data behind."""
+    def _decode(self, data: NDArray[np.uint8], columns: FlowColumns) -> tuple[int, int]:
+        """All rows of the block, flows or not; released data behind. Returns the first one and how many."""
         results, arrays = self._results, self._state.arrays
         progress = results.progress[0]
         released = int(progress["released"])
@@ -234,27 +195,36 @@ class Decoder:
             results.released["row"][:released] += progress["rows"]
         changes = results.changes[: progress["changes"]]
         changes = changes[np.lexsort((changes["order"], changes["sampler"]))]
-        out = _columns(int(progress["rows"] + progress["released_rows"]))
-        for source, sets, count in ((data, results.sets, int(progress["sets"])),
-                                    (arrays.waiting_octets, results.released, released)):
-            if count:
-                rows.decode(source, sets, 0, count, arrays, changes, out, self._policy, KINDS, *self._scratch)
-                samples.decode_samples(source, sets, 0, count, arrays, out, self._policy, KINDS, self._found)
-        return out
+        count = int(progress["rows"] + progress["released_rows"])
+        first = columns.reserve(count)
+        out = columns.arrays
+        for source, sets, number in ((data, results.sets, int(progress["sets"])),
+                                     (arrays.waiting_octets, results.released, released)):
+            if number:
+                sets["row"][:number] += first
+                rows.decode(source, sets, 0, number, arrays, changes, out, self._policy, KINDS, *self._scratch)
+                samples.decode_samples(source, sets, 0, number, arrays, out, self._policy, KINDS, self._found)
+        return first, count
 
-    def _collect(self, out: Columns) -> Decoded:
+    def _collect(self, columns: FlowColumns, first: int, count: int) -> Decoded:
         results = self._results
         progress = results.progress[0]
-        keep = np.empty(len(out.status), np.int64)
         cumulative = int(FaultKind.CUMULATIVE_COUNTER)
         kept = 0
-        for sets, count in ((results.sets, progress["sets"]), (results.released, progress["released"])):
-            kept = tally.tally(sets, int(count), out, results.intake, results.faults, keep, kept, cumulative)
+        keep: NDArray[np.int64] | slice = slice(first, first + count)
+        clean = all(tally.all_clean(sets, int(number))
+                    for sets, number in ((results.sets, progress["sets"]), (results.released, progress["released"])))
+        indexes = np.empty(0 if clean else count, np.int64)
+        for sets, number in ((results.sets, progress["sets"]), (results.released, progress["released"])):
+            kept = tally.tally(sets, int(number), columns.arrays, results.intake, results.faults, indexes, kept, cumulative)
+        if not clean:
+            keep = indexes[:kept]
+        columns.keep(first, keep)
         intake = results.intake[: progress["intake"]]
         faults = results.faults[: progress["intake"]]
         domains = self._state.arrays.domains
         sums = {name: int(intake[name].sum()) for name in layout.INTAKE.names[2:]}  # type: ignore[index]
-        return Decoded(_flows(out, keep[:kept]), Counts(refused=0, waiting=self._state.waiting, **sums),
+        return Decoded(columns.rows(first), Counts(refused=0, waiting=self._state.waiting, **sums),
                        _intake(intake, domains), _faults(intake, faults, domains))
 
 
@@ -274,24 +244,6 @@ def _as_words(body: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.ui
     data = aligned.view(np.uint8)
     data[: len(body)] = body
     return data, aligned
-
-
-def _columns(count: int) -> Columns:
-    return Columns(**{
-        name: np.zeros((count, 2) if name in _ADDRESSES else count, kind) for name, kind in _KINDS_OF_COLUMN.items()
-    })
-
-
-def _flows(out: Columns, keep: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """The rows that are flows, in the shapes of the schema."""
-    whole = len(keep) == len(out.status)
-    flows = {}
-    for name, column in out._asdict().items():
-        if name in _NOT_IN_FLOWS:
-            continue
-        chosen = column if whole else column[keep]
-        flows[name] = chosen.view(np.uint8).reshape(len(chosen), 16) if name in _ADDRESSES else chosen
-    return flows
 
 
 def _intake(intake: layout.Rows, domains: layout.Rows) -> dict[str, NDArray[Any]]:

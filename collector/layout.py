@@ -43,6 +43,7 @@ PLAN = _record(
     "verdict",  # 0 not a flow, 1 a flow, 2 a cumulative counter
     "width",  # rows that a record can become
     "informs",  # options that change sampling or time
+    "plain",  # 1, 2: each column of a row is one field (times as uptimes, as instants); 0: records need decisions
 )
 SAMPLER = _record("domain", "kind", "identifier", "numerator", "denominator", "numerator_before", "denominator_before",
                   unsigned="identifier")
@@ -57,6 +58,7 @@ SET = _record(
     "start", "stop", "plan", "records", "row", "width", "verdict", "options", "fault",
     "received", "exported", "uptime", "domain", "intake",
     "rate_numerator", "rate_denominator", "header_rate", "configured", "initialised", "sflow_boot", "order",
+    "clean", "octets",  # 1: all its rows are flows, whose octets add up to this
 )
 INTAKE = _record(
     "owner", "quarter",
@@ -89,6 +91,7 @@ class State(NamedTuple):
     template_table: Rows
     plans: Rows
     has: Rows
+    places: Rows
     fields: Rows
     slots: Rows
     offsets: Rows

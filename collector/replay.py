@@ -165,7 +165,8 @@ class _Session:
         self._known = worker.exporter_rows(self._decoder.state)
         self._gained: dict[worker.ExporterKey, ExporterRow] = {}
         self._id = self._name()
-        self._builder = segments.SegmentBuilder(self._id, worker.settings_digest(settings))
+        self._builder = segments.SegmentBuilder(home, self._id, worker.settings_digest(settings),
+                                                settings.collector.compression)
         self._written: list[segments.Segment] = []
         self._writer: JournalWriter | None = None
         self._block = 0
@@ -196,7 +197,7 @@ class _Session:
         try:
             self._feed_all(store=True)
             if not self._builder.is_empty:
-                self._written.append(self._builder.write(self._home))
+                self._written.append(self._builder.write())
             self._writer.close()
             self._summary.waiting = self._decoder.state.waiting
             self._commit(actor)
@@ -209,6 +210,7 @@ class _Session:
     def _discard(self) -> None:
         if self._writer is not None:
             self._writer.abandon()
+        self._builder.abandon()
         remove_collector(self._home.folder("journal"), self._id)
         segments.sweep_orphans(self._home, self._engine, self._id)
 
@@ -232,7 +234,8 @@ class _Session:
             self._settle()
         batches = read_capture(capture, self._request.source, self._request.ports)
         for batch in _readable(batches):
-            decoded = self._decoder.feed(batch.framed[HEADER_SIZE:], self._block)
+            kept = store and file.is_new
+            decoded = self._decoder.feed(batch.framed[HEADER_SIZE:], self._block, self._builder.columns if kept else None)
             if not file.is_new:
                 continue
             self._summary.add(decoded)
@@ -253,7 +256,7 @@ class _Session:
         self._writer.append(head, batch.framed)
         self._builder.add(decoded, head.number)
         if self._builder.is_full:
-            self._written.append(self._builder.write(self._home))
+            self._written.append(self._builder.write())
 
     # counting ---------------------------------------------------------------------------------------------------------
     def _settle(self) -> None:

@@ -1,15 +1,15 @@
 """Flow segments: immutable Arrow files of decoded flows, and the rows of SQL that make them count.
 
-A segment is a file `segments/YYYY/MM/DD/COLLECTOR-FIRSTBLOCK-LASTBLOCK.arrow` (schema core.schemas.FLOWS, LZ4) and rows in
-the tables `segment`, `intake`, `fault` and `segment_slot`. The file is written first; only the rows make it part of the
-truth, so a file without rows is what a killed process left and is swept. Its identity is a digest over its columns.
+A segment is a file `segments/YYYY/MM/DD/COLLECTOR-FIRSTBLOCK-LASTBLOCK.arrow` (schema core.schemas.FLOWS, LZ4 or plain) and
+rows in the tables `segment`, `intake`, `fault` and `segment_slot`. It is written batch by batch under a temporary name while
+its flows come; only the rows make it part of the truth, so a file without rows is what a killed process left and is swept.
+Its identity is a digest over its columns, whatever the batches and the compression.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,8 +17,10 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
+import xxhash
 from numpy.typing import NDArray
 
+from collector.columns import FlowColumns
 from collector.decoder import VERSION, Decoded
 from collector.faults import FaultKind
 from collector.kernels import slots as kernels
@@ -26,14 +28,15 @@ from core import schemas, tables
 from core.addresses import NO_ADDRESS
 from core.errors import DamagedFile
 from core.periods import SLOT_MS
-from storage import files
+from storage import files, flow_files
 from storage.home import Home
 
 Columns = dict[str, NDArray[Any]]
 
 SEGMENT_FLOWS_MAX = 1_000_000
 """A segment is closed when it has so many flows; a block is never divided."""
-BATCH_FLOWS = 1 << 17
+BATCH_FLOWS = 1 << 16
+"""Flows of a batch of the file: small enough to be still in the processor's cache when they are written."""
 
 _KEYS = ("exporter", "domain", "export_protocol", "slot")
 _SUMS = ("datagrams", "decoded", "faulted", "duplicate", "refused", "data_records", "options_records", "flow_records",
@@ -66,31 +69,30 @@ class Refusal:
     datagrams: int
 
 
-@dataclass
 class SegmentBuilder:
-    """Collects what the decoder gives until it is enough for a segment."""
+    """Takes what the decoder gives until it is enough for a segment; flows go out to the file by the batch."""
 
-    collector: str
-    settings_digest: str
-    parts: list[Decoded] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
-    flows: int = 0
-    datagrams: int = 0
-    block_first: int | None = None
-    block_last: int = -1
+    def __init__(self, home: Home, collector: str, settings_digest: str, compression: str = "lz4") -> None:
+        self._home, self._collector, self._settings_digest = home, collector, settings_digest
+        self._compression = None if compression == "none" else compression
+        self.columns = FlowColumns(BATCH_FLOWS)
+        """Where the decoder puts the flows of the blocks that are added next."""
+        self._begin()
 
-    def add(self, decoded: Decoded, block: int) -> None:
-        self.block_first = block if self.block_first is None else self.block_first
-        self.block_last = block
-        self.parts.append(decoded)
-        self.flows += decoded.counts.flows
-        self.datagrams += decoded.counts.datagrams
+    def _begin(self) -> None:
+        self.columns.clear()
+        self._file: _SegmentFile | None = None
+        self._survey = _Survey()
+        self._parts: list[Decoded] = []
+        self._refusals: list[Refusal] = []
+        self._stored = 0
+        self.datagrams = 0
+        self.block_first: int | None = None
+        self.block_last = -1
 
-    def refuse(self, received: int, datagrams: int, block: int) -> None:
-        """Note datagrams that no block holds, but that were received."""
-        self.block_first = block if self.block_first is None else self.block_first
-        self.block_last = max(self.block_last, block)
-        self.refusals.append(Refusal(received, datagrams))
+    @property
+    def flows(self) -> int:
+        return self._stored + self.columns.used
 
     @property
     def is_empty(self) -> bool:
@@ -100,47 +102,124 @@ class SegmentBuilder:
     def is_full(self) -> bool:
         return self.flows >= SEGMENT_FLOWS_MAX
 
-    def write(self, home: Home) -> Segment:
-        """Write the file and empty the builder. Raises RatemillError."""
+    def add(self, decoded: Decoded, block: int) -> None:
+        """Take what a block gave; its flows are in `columns`. Raises RatemillError if the disk can't take a batch."""
+        self.block_first = block if self.block_first is None else self.block_first
+        self.block_last = block
+        self._parts.append(replace(decoded, flows={}))
+        self.datagrams += decoded.counts.datagrams
+        if self.columns.used >= BATCH_FLOWS:
+            self._store()
+
+    def refuse(self, received: int, datagrams: int, block: int) -> None:
+        """Note datagrams that no block holds, but that were received."""
+        self.block_first = block if self.block_first is None else self.block_first
+        self.block_last = max(self.block_last, block)
+        self._refusals.append(Refusal(received, datagrams))
+
+    def _store(self) -> None:
+        """Move the flows from memory into the file."""
+        rows = self.columns.rows()
+        if self._file is None:
+            self._file = _SegmentFile(self._home, self._collector, self._compression)
+        self._survey.add(rows)
+        self._file.write(rows)
+        self._stored += self.columns.used
+        self.columns.clear()
+
+    def write(self) -> Segment:
+        """Finish the file and begin anew. Raises RatemillError; what was added is lost then, and must be decoded again."""
         assert self.block_first is not None, "a segment has blocks"
-        columns = join_columns([part.flows for part in self.parts])
-        intake = sum_intake([part.intake for part in self.parts], self.refusals)
-        day = _day_of(columns, intake)
-        name = f"{self.collector}-{self.block_first:012d}-{self.block_last:012d}.arrow"
-        path = home.folder("segments") / day.strftime("%Y/%m/%d") / name
-        table = to_table(columns)
-        digest = files.build_whole(path, lambda temporary: _write_arrow(table, temporary))
-        row = self._row(columns, home.relative(path), digest, path.stat().st_size)
-        segment = Segment(row["path"], row, intake, sum_faults(part.faults for part in self.parts), sum_slots(columns))
-        self.parts, self.refusals = [], []
-        self.flows, self.datagrams, self.block_first, self.block_last = 0, 0, None, -1
+        self._store()
+        assert self._file is not None, "flows are stored"
+        intake = sum_intake([part.intake for part in self._parts], self._refusals)
+        extent = self._survey.extent()
+        day = _day_of(extent["received_first"], intake)
+        name = f"{self._collector}-{self.block_first:012d}-{self.block_last:012d}.arrow"
+        path = self._home.folder("segments") / day.strftime("%Y/%m/%d") / name
+        digest, content, size = self._file.finish(path)
+        row = {
+            "collector": self._collector, "path": self._home.relative(path), "digest": digest, "content_digest": content,
+            "octets_size": size, "flows": self._stored, **extent, "block_first": self.block_first,
+            "block_last": self.block_last, "decoder_version": VERSION, "settings_digest": self._settings_digest,
+        }
+        segment = Segment(self._home.relative(path), row, intake, sum_faults(part.faults for part in self._parts), self._survey.slots())
+        self._begin()
         return segment
 
-    def _row(self, columns: Columns, path: str, digest: str, size: int) -> dict[str, Any]:
-        def bound(name: str, function: Any) -> int | None:
-            return int(function(columns[name])) if len(columns[name]) else None
-
-        return {
-            "collector": self.collector, "path": path, "digest": digest, "content_digest": content_digest(columns),
-            "octets_size": size, "flows": len(columns["received"]), "octets": _sum(columns["octets"]),
-            "received_first": bound("received", np.min), "received_last": bound("received", np.max),
-            "start_first": bound("start", np.min), "end_last": bound("end", np.max),
-            "block_first": self.block_first, "block_last": self.block_last,
-            "decoder_version": VERSION, "settings_digest": self.settings_digest,
-        }
+    def abandon(self) -> None:
+        """Forget what was added."""
+        if self._file is not None:
+            self._file.abandon()
+        self._begin()
 
 
-def _sum(octets: NDArray[np.int64]) -> int:
-    """The sum, at most what a column of SQL holds."""
-    high, low = int((octets >> 32).sum()), int((octets & 0xFFFFFFFF).sum())
-    return min((high << 32) + low, 2**62)
+class _SegmentFile:
+    """The Arrow file of a segment that is being written, and the digests that grow with it."""
+
+    def __init__(self, home: Home, collector: str, compression: str | None) -> None:
+        self._sink = files.HashingWriter(files.temporary_name(home.folder("segments") / collector))
+        self._content = ContentDigest()
+        self._compression = compression
+        self._encoder: flow_files.BatchEncoder | None = None
+        self._writer: pa.ipc.RecordBatchFileWriter | None = None
+
+    def write(self, rows: Columns) -> None:
+        """A batch of flows. Raises RatemillError; then the file is gone."""
+        try:
+            for first in range(0, max(len(rows["received"]), 1), BATCH_FLOWS):
+                batch = {name: values[first : first + BATCH_FLOWS] for name, values in rows.items()}
+                self._content.add(batch)
+                if self._encoder is None or self._writer is None:
+                    self._encoder = flow_files.BatchEncoder(batch)
+                    self._writer = pa.ipc.new_file(pa.PythonFile(self._sink, mode="w"), self._encoder.schema,
+                                                   options=pa.ipc.IpcWriteOptions(compression=self._compression))
+                self._writer.write_batch(self._encoder.encode(batch))
+        except OSError as error:
+            self.abandon()
+            raise files.explain(error, self._sink.path) from error
+
+    def finish(self, path: Path) -> tuple[str, str, int]:
+        """(digest of the file, digest of the content, size in octets). Raises RatemillError; then the file is gone."""
+        assert self._writer is not None, "something was written, be it no rows"
+        try:
+            self._writer.close()
+        except OSError as error:
+            self.abandon()
+            raise files.explain(error, path) from error
+        return self._sink.finish(path), self._content.hexdigest(), self._sink.size
+
+    def abandon(self) -> None:
+        self._sink.abandon()
 
 
-def _day_of(columns: Columns, intake: Sequence[dict[str, Any]]) -> datetime:
+class _Survey:
+    """Sums and bounds over the flows of a segment."""
+
+    def __init__(self) -> None:
+        self._extent = np.array([0, 0, 2**62, -(2**62), 2**62, -(2**62)], np.int64)
+        self._slots = SlotSums()
+        self._flows = 0
+
+    def add(self, rows: Columns) -> None:
+        self._flows += len(rows["received"])
+        kernels.survey(*_settled(rows, "received", "start", "end", "octets"), self._extent)
+        self._slots.add(rows)
+
+    def extent(self) -> dict[str, int | None]:
+        """The columns of `segment` that people and planners look at; instants are null without flows."""
+        octets = min((int(self._extent[kernels.SUM_HIGH]) << 32) + int(self._extent[kernels.SUM_LOW]), 2**62)
+        bounds = {"received_first": kernels.RECEIVED_FIRST, "received_last": kernels.RECEIVED_LAST,
+                  "start_first": kernels.START_FIRST, "end_last": kernels.END_LAST}
+        return {"octets": octets, **{name: int(self._extent[at]) if self._flows else None for name, at in bounds.items()}}
+
+    def slots(self) -> list[dict[str, Any]]:
+        return self._slots.rows()
+
+
+def _day_of(first: int | None, intake: Sequence[dict[str, Any]]) -> datetime:
     """The UTC day in whose folder a segment lies: that of its first arrival."""
-    if len(columns["received"]):
-        first = int(columns["received"][0])
-    else:
+    if first is None:
         first = min((row["slot"] for row in intake), default=0)
     day = datetime(1970, 1, 1, tzinfo=UTC)
     try:
@@ -150,42 +229,40 @@ def _day_of(columns: Columns, intake: Sequence[dict[str, Any]]) -> datetime:
 
 
 # columns --------------------------------------------------------------------------------------------------------------
-def join_columns(parts: Sequence[Columns]) -> Columns:
-    """The rows of all parts, in order."""
-    if len(parts) == 1:
-        return parts[0]
-    if not parts:
-        return {name: _no_rows(schemas.FLOWS.field(name).type) for name in schemas.FLOWS.names}
-    return {name: np.concatenate([part[name] for part in parts]) for name in schemas.FLOWS.names}
-
-
 def _no_rows(kind: pa.DataType) -> NDArray[Any]:
     if kind == schemas.ADDRESS:
         return np.zeros((0, 16), np.uint8)
     return np.zeros(0, np.int64 if kind == schemas.INSTANT else kind.to_pandas_dtype())
 
 
+class ContentDigest:
+    """XXH3-128 over names, types and values, column by column: the same however the rows come in batches."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._columns = [(described, xxhash.xxh3_128()) for described in schemas.FLOWS]
+
+    def add(self, columns: Columns) -> None:
+        self._rows += len(columns["received"])
+        for described, digest in self._columns:
+            digest.update(np.ascontiguousarray(columns[described.name]).data)
+
+    def hexdigest(self) -> str:
+        whole = xxhash.xxh3_128(f"{self._rows}\n".encode())
+        for described, digest in self._columns:
+            whole.update(f"{described.name} {described.type} {digest.hexdigest()}\n".encode())
+        return whole.hexdigest()
+
+
 def content_digest(columns: Columns) -> str:
-    """SHA-256 over names, types and values: the identity of a segment, whatever its compression."""
-    digest = hashlib.sha256()
-    for described in schemas.FLOWS:
-        values = np.ascontiguousarray(columns[described.name])
-        digest.update(f"{described.name} {described.type} {len(values)}\n".encode())
-        digest.update(values.data)
+    """The identity of a segment with these rows."""
+    digest = ContentDigest()
+    digest.add(columns)
     return digest.hexdigest()
 
 
-def to_table(columns: Columns) -> pa.Table:
-    """Columns as an Arrow table that shares their memory."""
-    arrays = []
-    for described in schemas.FLOWS:
-        values = np.ascontiguousarray(columns[described.name])
-        arrays.append(pa.Array.from_buffers(described.type, len(values), [None, pa.py_buffer(values)]))
-    return pa.Table.from_arrays(arrays, schema=schemas.FLOWS)
-
-
 def to_columns(table: pa.Table) -> Columns:
-    """The inverse of `to_table`."""
+    """The columns of flows, as the decoder made them."""
     columns: Columns = {}
     for described in schemas.FLOWS:
         chunks = table.column(described.name).chunks
@@ -204,23 +281,18 @@ def _values(chunk: pa.Array) -> NDArray[Any]:
     return values
 
 
-def _write_arrow(table: pa.Table, path: Path) -> None:
-    with pa.ipc.new_file(str(path), schemas.FLOWS, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
-        writer.write_table(table, max_chunksize=BATCH_FLOWS)
-
-
 def read_segment(home: Home, row: SegmentRow) -> pa.Table:
     """The flows of a segment, verified. Raises DamagedFile, which names the file."""
     path = home.path / row.path
     advice = "restore it from a backup, or replay what it was made from"
     try:
         with pa.memory_map(str(path)) as source:
-            table = pa.ipc.open_file(source).read_all()
-        if table.schema != schemas.FLOWS:
-            raise DamagedFile(f"{path} does not have the columns of flows", advice)
+            table = flow_files.read_all(source)
         found = content_digest(to_columns(table))
     except FileNotFoundError:
         raise DamagedFile(f"{path} is missing", advice) from None
+    except DamagedFile as error:
+        raise DamagedFile(f"{path} can't be read: {error.message}", advice) from error
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedFile(f"{path} can't be read: {error}", advice) from error
     if found != row.content_digest:
@@ -272,19 +344,41 @@ def sum_faults(parts: Iterable[Sequence[tuple[bytes, int, FaultKind, int]]]) -> 
             for (exporter, domain, kind), count in sorted(sums.items())]
 
 
+class SlotSums:
+    """Scaled octets by quarter hour of the flows that are added."""
+
+    def __init__(self) -> None:
+        self._keys, self._sums = np.full(1024, kernels.EMPTY, np.int64), np.zeros(1024, np.int64)
+        self._used = 0
+
+    def add(self, columns: Columns) -> None:
+        state = np.array([0, kernels.EMPTY, self._used], np.int64)
+        flows = _settled(columns, "start", "end", "octets", "rate_numerator", "rate_denominator")
+        while kernels.sum_slots(*flows, self._keys, self._sums, state) == kernels.FULL:
+            size = self._keys.size * 4
+            bigger_keys, bigger_sums = np.full(size, kernels.EMPTY, np.int64), np.zeros(size, np.int64)
+            kernels.move(self._keys, self._sums, bigger_keys, bigger_sums)
+            self._keys, self._sums = bigger_keys, bigger_sums
+        self._used = int(state[2])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Rows of the table `segment_slot`."""
+        used = np.flatnonzero(self._keys != kernels.EMPTY)
+        order = used[np.argsort(self._keys[used])]
+        return [{"slot": slot, "octets": octets}
+                for slot, octets in zip(self._keys[order].tolist(), self._sums[order].tolist(), strict=True)]
+
+
+def _settled(columns: Columns, *names: str) -> list[NDArray[Any]]:
+    """Columns as kernels are compiled for: contiguous, aligned, writable."""
+    return [np.require(columns[name], requirements=["C", "A", "W"]) for name in names]
+
+
 def sum_slots(columns: Columns) -> list[dict[str, Any]]:
     """Rows of the table `segment_slot`: scaled octets by quarter hour of the flow."""
-    keys, sums = np.full(1024, kernels.EMPTY, np.int64), np.zeros(1024, np.int64)
-    state = np.array([0, kernels.EMPTY, 0], np.int64)
-    flows = [np.require(columns[name], requirements=["C", "A", "W"])
-             for name in ("start", "end", "octets", "rate_numerator", "rate_denominator")]
-    while kernels.sum_slots(*flows, keys, sums, state) == kernels.FULL:
-        bigger_keys, bigger_sums = np.full(keys.size * 4, kernels.EMPTY, np.int64), np.zeros(keys.size * 4, np.int64)
-        kernels.move(keys, sums, bigger_keys, bigger_sums)
-        keys, sums = bigger_keys, bigger_sums
-    used = np.flatnonzero(keys != kernels.EMPTY)
-    order = used[np.argsort(keys[used])]
-    return [{"slot": slot, "octets": octets} for slot, octets in zip(keys[order].tolist(), sums[order].tolist(), strict=True)]
+    sums = SlotSums()
+    sums.add(columns)
+    return sums.rows()
 
 
 # SQL ------------------------------------------------------------------------------------------------------------------
@@ -316,6 +410,8 @@ def sweep_orphans(home: Home, engine: sa.Engine, collector: str) -> int:
     from storage import sql
 
     block = "[0-9]" * 12
+    for unfinished in home.folder("segments").glob(f".{collector}.*.tmp"):
+        files.remove(unfinished)
     found = {home.relative(path): path for path in home.folder("segments").rglob(f"{collector}-{block}-{block}.arrow")}
     if not found:
         return 0

@@ -44,6 +44,8 @@ class Collector:
     segment_seconds: int = setting(10, what="Longest time until decoded flows are stored.", unit="s", lowest=1,
                                    highest=3600)
 
+    compression: str = setting("lz4", what="How the files of decoded flows are compressed.", choices=("lz4", "none"))
+
     records_per_datagram_max: int = setting(4096, what="Records read of one datagram; the rest is a fault.",
                                             unit="records", lowest=1, highest=65536)
     domains_max: int = setting(65536, what="Exporters and domains told apart.", unit="domains", lowest=1, highest=2**24)

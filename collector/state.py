@@ -46,7 +46,7 @@ _ROWED = {"domains": ("domains", layout.DOMAIN), "templates": ("templates", layo
           "samplers": ("samplers", layout.SAMPLER), "waiting": ("waiting", layout.WAITING),
           "waiting_octets": ("waiting_octets", np.dtype(np.uint8))}
 """Array → its count and its dtype."""
-_BESIDE = {"domains": ("gaps",), "plans": ("has",), "fields": ("slots", "offsets")}
+_BESIDE = {"domains": ("gaps",), "plans": ("has", "places"), "fields": ("slots", "offsets")}
 """Arrays that run along with another."""
 
 
@@ -57,6 +57,7 @@ def _empty() -> State:
         gaps=np.zeros((16, GAPS_MAX, 2), np.int64),
         templates=np.zeros(16, layout.TEMPLATE), template_table=np.full(64, -1, np.int32),
         plans=np.zeros(16, layout.PLAN), has=np.zeros((16, SLOT_COUNT), np.uint8),
+        places=np.zeros((16, SLOT_COUNT), np.int32),
         fields=np.zeros(256, np.int64), slots=np.zeros(256, np.int16), offsets=np.zeros(256, np.int32),
         samplers=np.zeros(16, layout.SAMPLER), sampler_table=np.full(64, -1, np.int32),
         waiting=np.zeros(16, layout.WAITING), waiting_octets=np.zeros(1024, np.uint8),
@@ -199,12 +200,12 @@ class DecoderState:
         moved = np.zeros(self._count("plans"), np.int64)
         moved[wanted] = np.arange(len(wanted))
         templates["plan"][defined] = moved[templates["plan"][defined]]
-        plans, has = a.plans[wanted].copy(), a.has[wanted].copy()
+        plans, has, at = a.plans[wanted].copy(), a.has[wanted].copy(), a.places[wanted].copy()
         places = np.concatenate([np.arange(p["first"], p["first"] + p["count"]) for p in plans])
         for array in (a.fields, a.slots, a.offsets):
             array[: len(places)] = array[places]
         plans["first"] = np.concatenate([[0], np.cumsum(plans["count"])[:-1]])
-        a.plans[: len(wanted)], a.has[: len(wanted)] = plans, has
+        a.plans[: len(wanted)], a.has[: len(wanted)], a.places[: len(wanted)] = plans, has, at
         a.counts[0]["plans"], a.counts[0]["fields"] = len(wanted), len(places)
 
     # what people ask --------------------------------------------------------------------------------------------------

@@ -118,7 +118,8 @@ class Worker:
         self._decoder = Decoder(self._settings, position.state)
         self._known = exporter_rows(self._decoder.state)
         self._reader = JournalReader(home.folder("journal"), collector, position.block + 1)
-        self._builder = segments.SegmentBuilder(collector, settings_digest(self._settings))
+        self._builder = segments.SegmentBuilder(home, collector, settings_digest(self._settings),
+                                                self._settings.collector.compression)
         self._saved: Path | None = None
         self._named = 0
         self.decoded = 0
@@ -140,7 +141,8 @@ class Worker:
         count = 0
         for block in self._reader.blocks():
             self._take_damage()
-            self._builder.add(self._decoder.feed(block.body, block.head.number), block.head.number)
+            decoded = self._decoder.feed(block.body, block.head.number, self._builder.columns)
+            self._builder.add(decoded, block.head.number)
             if block.head.refused:
                 self._builder.refuse(block.head.first_received, block.head.refused, block.head.number)
             if self._builder.is_full:
@@ -167,7 +169,7 @@ class Worker:
         if self._builder.is_empty:
             return
         block, datagrams = self._builder.block_last, self._builder.datagrams
-        segment = self._builder.write(self._home)
+        segment = self._builder.write()
         rows = exporter_rows(self._decoder.state)
         changed = [row for key, row in rows.items() if self._known.get(key) != row]
         state = save_state(self._home, self._collector, block, self._decoder.state)
@@ -182,7 +184,9 @@ class Worker:
         _sweep_states(self._home, self._collector, keep=self._home.path / state[0])
 
     def close(self) -> None:
+        """Let go of everything that is not committed."""
         self._reader.close()
+        self._builder.abandon()
 
 
 def decode_available(home: Home, collector: str, until_idle: bool = True) -> int:

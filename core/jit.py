@@ -6,8 +6,8 @@ decoder, whose kernels take tuples of arrays: 248 ns a flow with reference count
 Numba's own cache does not notice a change in a callee, a constant or a flag that lives in *another* file: a new process
 goes on returning the old result. So a kernel file is self-contained (numpy and the decorators of this module only; constants
 of other modules come in as arguments), and its compiled code lies in a folder named by a hash of numba's version, of this
-file, of the kernel file and of every source file of the product that it imports, directly or not: any edit that could
-matter starts an empty cache, any other edit keeps it.
+file, of the kernel file, of every source file of the product that it imports, directly or not, and of those that define the
+tuples that it may be handed: any edit that could matter starts an empty cache, any other edit keeps it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,19 @@ from core.product import ROOT
 
 Kernel = Callable[..., Any]
 
+PACKAGES = ("core", "storage", "runtime", "security", "subscribers", "collector", "aggregation", "rating", "ledger",
+            "invoicing", "monitoring")
+"""The product's packages: beside them, once installed, lie those of others. A test holds it against the import rule."""
 STAMPS_KEPT = 4
 """Caches of older sources that are kept of a file, for machines with several versions side by side."""
 _IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+([\w, \t]+|\()|import[ \t]+([\w.]+))", re.MULTILINE)
+_TUPLE = "(NamedTuple)"
 
 
 def _module_file(root: Path, module: str) -> Path | None:
     """The source of a module of the product; None for a library's."""
+    if module.partition(".")[0] not in PACKAGES:
+        return None
     path = root.joinpath(*module.split("."))
     for candidate in (path.with_suffix(".py"), path / "__init__.py"):
         if candidate.is_file():
@@ -44,18 +50,39 @@ def _module_file(root: Path, module: str) -> Path | None:
 
 
 def sources_of(root: Path, module: str) -> list[Path]:
-    """The files of the product whose edits could change what a kernel of this module does: itself and all it imports."""
+    """The files of the product whose edits could change what a kernel of this module does.
+
+    That is the module itself, all it imports, and, of the packages at hand (its own, and those that its modules import
+    from), every file that defines a tuple: a kernel reaches the fields of a tuple by the order that they had when it was
+    compiled.
+    """
     found: dict[Path, None] = {}
     wanted = [module]
     while wanted:
         path = _module_file(root, wanted.pop())
-        if path is None or path in found:
-            continue
-        found[path] = None
-        for source, names, plain in _IMPORT.findall(path.read_text(encoding="utf-8")):
-            wanted.append(source or plain)
-            wanted.extend(f"{source}.{name.split()[0]}" for name in names.split(",") if source and name.strip("( \t"))
+        if path is not None and path not in found:
+            found[path] = None
+            wanted.extend(_imported(path.read_text(encoding="utf-8")))
+    package = module.partition(".")[0]
+    nearby, names = {package}, {package, "core"}
+    while nearby:
+        for path in (root / nearby.pop()).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            if _TUPLE in text:
+                found[path] = None
+            new = {name.partition(".")[0] for name in _imported(text)} & set(PACKAGES) - names
+            nearby |= new
+            names |= new
     return sorted(found)
+
+
+def _imported(text: str) -> list[str]:
+    """Modules that a source imports, and names that could be modules."""
+    modules = []
+    for source, names, plain in _IMPORT.findall(text):
+        modules.append(source or plain)
+        modules.extend(f"{source}.{name.split()[0]}" for name in names.split(",") if source and name.strip("( \t"))
+    return modules
 
 
 def stamp(root: Path, module: str) -> str:
@@ -127,3 +154,46 @@ def is_cold(*modules: str) -> bool:
     """Whether kernels of one of these modules have not been compiled from these sources on this machine yet."""
     folders = [cache_folder(module) for module in modules]
     return any(folder is None or not any(folder.rglob("*.nbi")) for folder in folders)
+
+
+# Loads ----------------------------------------------------------------------------------------------------------------
+# A number of several octets at any place of an array of octets, as one machine instruction. Written octet by octet in
+# Python, the compiler keeps the handling of negative indexes between the octets and does not see that it is one load.
+def _load(width: int, big_endian: bool) -> Kernel:
+    """A function (data: uint8 array, at: integer) -> int64, or uint64 for eight octets in the machine's order."""
+    import numpy as np
+
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # as tests run kernels to see what coverage they have
+        order: Any = "big" if big_endian else "little"
+        if width == 8 and not big_endian:
+            return lambda data, at: np.uint64(int.from_bytes(data[at : at + 8].tobytes(), order))
+        return lambda data, at: np.int64(np.uint64(int.from_bytes(data[at : at + width].tobytes(), order)).astype(np.int64))
+
+    from llvmlite import ir
+    from numba.core import types
+    from numba.extending import intrinsic
+
+    def load(typing: Any, data: Any, at: Any) -> Any:
+        result = types.uint64 if width == 8 and not big_endian else types.int64
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array = context.make_array(signature.args[0])(context, builder, arguments[0])
+            index = context.cast(builder, arguments[1], signature.args[1], types.intp)
+            word = ir.IntType(8 * width)
+            address = builder.gep(array.data, [index])
+            value = builder.load(builder.bitcast(address, word.as_pointer()), align=1)
+            if big_endian:
+                value = builder.bswap(value)
+            return value if width == 8 else builder.zext(value, ir.IntType(64))
+
+        return result(data, at), generate
+
+    made: Kernel = intrinsic(load)
+    return made
+
+
+load_be16 = _load(2, True)
+load_be32 = _load(4, True)
+load_be64 = _load(8, True)
+load_le32 = _load(4, False)
+load_le64 = _load(8, False)

@@ -187,7 +187,7 @@ def _files(home: Home, period: str, service_id: int) -> Iterator[Row]:
             .where(consumed.c.batch_id.in_(batches), segment.c.start_first < last, segment.c.end_last >= first)
             .order_by(segment.c.id)))
         for row in segments:
-            yield _row(4, f"segment {row.path}", row.flows, "flows", f"collector {row.collector}; SHA-256 {row.digest}")
+            yield _row(4, f"segment {row.path}", row.flows, "flows", f"collector {row.collector}; XXH3 {row.digest}")
         intake = tables.intake
         exporters = connection.execute(
             sa.select(intake.c.exporter, sa.func.sum(intake.c.flow_records).label("flows"))

@@ -28,7 +28,7 @@ from core import addresses, calendars, periods, schemas, settings, tables
 from rating.apply import load_calendars, load_plans
 from rating.plans import Catalogue
 from runtime import progress
-from storage import files, sql
+from storage import files, flow_files, sql
 from storage.home import Home
 from subscribers import settings as metering_settings
 
@@ -68,7 +68,7 @@ def usage(home: Home, period: str, with_slots: set[int]) -> Rederived:
     with progress.bar("segments → usage", len(segments), "segments") as advance:
         for segment in segments:
             with pa.memory_map(str(files.verify(home.path / segment.path, segment.digest))) as source:
-                for batch in pa.ipc.open_file(source).read_all().select(FLOW_COLUMNS).to_batches(max_chunksize=65_536):
+                for batch in flow_files.read_all(source).select(FLOW_COLUMNS).to_batches(max_chunksize=65_536):
                     for flow in _plain(batch):
                         world.count(flow)
             advance(1)

@@ -1,5 +1,7 @@
 """Files that are whole or absent: tmp → write → fsync → rename → fsync of the folder. The only module that writes files.
 
+Small files have a SHA-256; the many and large ones of flows, which are hashed at the speed of the network, XXH3-128: both
+find what a disk can do to a file, and neither file nor digest is proof against who can write both (ADR 0014).
 All calls to the operating system go through a `FileSystem`, so that a simulation can lose, tear or refuse any of them.
 """
 
@@ -12,6 +14,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
+
+import xxhash
 
 from core import randomness
 from core.errors import DamagedFile, RatemillError
@@ -142,6 +146,62 @@ def build_whole(path: Path, build: Callable[[Path], None]) -> str:
         _file_system.remove(temporary)
 
 
+class HashingWriter:
+    """A file that a library writes in pieces, hashed on the way: it has a temporary name until `finish`.
+
+    A file object as far as libraries need one. Raises OSError while writing, as they expect; `finish` explains.
+    """
+
+    closed = False
+
+    def __init__(self, path: Path) -> None:
+        """`path` is the temporary name. Raises RatemillError."""
+        self.path = path
+        self.size = 0
+        self._digest = xxhash.xxh3_128()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = _file_system.create(path)
+        except OSError as error:
+            raise explain(error, path) from error
+
+    def write(self, data: Buffer) -> int:
+        view = memoryview(data).cast("B")
+        self._digest.update(view)
+        _write_all(self._descriptor, view)
+        self.size += view.nbytes
+        return view.nbytes
+
+    def tell(self) -> int:
+        return self.size
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+    def finish(self, path: Path) -> str:
+        """Make the file durable and visible as `path`; returns its XXH3-128. Raises RatemillError; then nothing is left."""
+        try:
+            _file_system.fsync(self._descriptor)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _file_system.rename(self.path, path)
+            _file_system.fsync_folder(path.parent)
+        except OSError as error:
+            self.abandon()
+            raise explain(error, path) from error
+        self._close()
+        return self._digest.hexdigest()
+
+    def abandon(self) -> None:
+        """Forget the file."""
+        if not self.closed:
+            self._close()
+            _file_system.remove(self.path)
+
+    def _close(self) -> None:
+        self.closed = True
+        _file_system.close(self._descriptor)
+
+
 class Appender:
     """A file that grows by whole pieces: what a failed write left of a piece is cut off again."""
 
@@ -223,10 +283,19 @@ def digest_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def fast_digest_of(path: Path) -> str:
+    """XXH3-128 of a file, read in pieces."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while piece := file.read(_READ_SIZE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
 def verify(path: Path, digest: str) -> Path:
-    """The path, if its content still has this SHA-256. Raises DamagedFile, naming what was found."""
+    """The path, if its content still has this digest, SHA-256 (64 digits) or XXH3-128 (32). Raises DamagedFile."""
     try:
-        found = digest_of(path)
+        found = digest_of(path) if len(digest) == 64 else fast_digest_of(path)
     except FileNotFoundError:
         raise DamagedFile(f"{path} is missing", "restore it from a backup, or replay what it was made from") from None
     if found != digest:

@@ -1,7 +1,9 @@
 """Records of a compiled plan → rows of flows: NetFlow v1, v5, v7, v9 and IPFIX.
 
-A pure function of a set, its plan and the samplers: fields are loaded column by column for a chunk of records, then each
-record is finished (octets, rate, times, addresses) and written to the row that the scan gave it.
+A pure function of a set, its plan and the samplers. Most templates are plain: every column of a row is one field of the
+record, and is copied column by column. For all others, and for records that need a decision, fields are loaded column by
+column for a chunk of records, then each record is finished (octets, rate, times, addresses) and written to the row that the
+scan gave it. Both ways give the same rows.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from core.jit import inline_kernel, kernel
+from core.jit import inline_kernel, kernel, load_be16, load_be32, load_be64, load_le32, load_le64
 
 # Values that a record can hold, in the order of the registry; addresses of IPv6 take two slots.
 OCTETS, PACKETS, PROTOCOL, TOS, TCP_FLAGS, SOURCE_PORT, DESTINATION_PORT, INPUT, OUTPUT = 1, 2, 3, 4, 5, 6, 7, 8, 9
@@ -36,6 +38,7 @@ NTP_UNIX_S = 2_208_988_800
 COUNT_MAX = 1 << 48
 DAY_ONE_MS, DAY_LAST_MS = -62_135_596_800_000, 253_402_300_800_000
 INSTANT_MAX = 1 << 60
+FAR_INSTANT = 1 << 47  # milliseconds; moved by any skew it stays before the year 9999
 VARIABLE = 65_535
 V9_OR_OLDER = 9
 
@@ -44,6 +47,7 @@ CLOCK_MOVED, LAYER2, QUARANTINED, REVERSE, END_CLAMPED = 1, 2, 8, 16, 32
 BY_RECORD, BY_SAMPLER, BY_DOMAIN, BY_HEADER, CONFIGURED, ASSUMED = 1, 2, 3, 4, 5, 6
 FLOW, FAULTED = 1, 3
 ASSUME, QUARANTINE, REJECT = 0, 1, 2
+BY_UPTIME = 1  # a plan with uptimes; 2: with instants
 
 
 @inline_kernel
@@ -55,25 +59,29 @@ def load_unsigned(data: Any, at: int, length: int) -> Any:
 
 
 @inline_kernel
-def load_word(data: Any, at: int) -> Any:
-    """Eight octets as they lie in memory (little endian)."""
-    value = np.int64(0)
-    for k in range(8):
-        value |= np.int64(data[at + k]) << (8 * k)
-    return value
+def load_number(data: Any, at: int, length: int) -> Any:
+    """A number of 1 to 8 octets."""
+    if length == 4:
+        return load_be32(data, at)
+    if length == 2:
+        return load_be16(data, at)
+    if length == 1:
+        return np.int64(data[at])
+    if length == 8:
+        return load_be64(data, at)
+    return load_unsigned(data, at, length)
 
 
 @inline_kernel
 def load(data: Any, at: int, slot: int, length: int, values: Any, record: int) -> None:
     """One field of one record."""
     if slot < FIRST_V4 or slot > LAST_V6 + 1:
-        values[slot, record] = load_unsigned(data, at, length)
+        values[slot, record] = load_number(data, at, length)
     elif slot <= LAST_V4:
-        values[slot, record] = (np.int64(data[at]) | (np.int64(data[at + 1]) << 8) | (np.int64(data[at + 2]) << 16)
-                                | (np.int64(data[at + 3]) << 24))
+        values[slot, record] = load_le32(data, at)
     else:
-        values[slot, record] = load_word(data, at)
-        values[slot + 1, record] = load_word(data, at + 8)
+        values[slot, record] = np.int64(load_le64(data, at))
+        values[slot + 1, record] = np.int64(load_le64(data, at + 8))
 
 
 @kernel
@@ -82,28 +90,11 @@ def load_fixed(data: Any, start: int, stride: int, count: int, first: int, field
     """Column by column: the fields of `count` records of one length."""
     for i in range(first, first + fields):
         slot = np.int64(slots[i])
-        if slot == 0:
-            continue
-        length = lengths[i] & 0xFFFF
-        at = start + offsets[i]
-        if FIRST_V4 <= slot <= LAST_V6 + 1:
+        if slot > 0:
+            length = lengths[i] & 0xFFFF
+            at = start + offsets[i]
             for record in range(count):
                 load(data, at + record * stride, slot, length, values, record)
-        elif length == 4:
-            for record in range(count):
-                values[slot, record] = load_unsigned(data, at + record * stride, 4)
-        elif length == 2:
-            for record in range(count):
-                values[slot, record] = load_unsigned(data, at + record * stride, 2)
-        elif length == 1:
-            for record in range(count):
-                values[slot, record] = np.int64(data[at + record * stride])
-        elif length == 8:
-            for record in range(count):
-                values[slot, record] = load_unsigned(data, at + record * stride, 8)
-        else:
-            for record in range(count):
-                values[slot, record] = load_unsigned(data, at + record * stride, length)
 
 
 @kernel
@@ -116,7 +107,7 @@ def load_variable(data: Any, at: int, count: int, first: int, fields: int, lengt
                 length = np.int64(data[at])
                 at += 1
                 if length == 255:
-                    length = load_unsigned(data, at, 2)
+                    length = load_be16(data, at)
                     at += 2
             slot = np.int64(slots[i])
             if slot > 0:
@@ -593,43 +584,345 @@ def clock_move(job: Any, policy: Any) -> Any:
     return np.int64(0)
 
 
+@kernel
+def clear_rows(out: Any, first: int, last: int) -> None:
+    """Rows whose columns are written one by one begin as zeros: the memory is used again and again."""
+    for row in range(first, last):
+        out.next_hop[row, 0] = 0
+        out.next_hop[row, 1] = 0
+        out.status[row] = 0
+        out.fault[row] = 0
+        out.flags[row] = 0
+
+
 @inline_kernel
-def write_set(job: Any, owner: Any, out: Any) -> None:
+def fill(column: Any, row: Any, count: Any, value: Any) -> None:
+    for r in range(count):
+        column[row + r] = value
+
+
+@kernel
+def write_common(out: Any, first: int, records: int, received: int, high: Any, low: Any, domain: int, protocol: int) -> None:
     """What all rows of a set have in common."""
-    for row in range(job["row"], job["row"] + job["records"] * job["width"]):
-        out.received[row] = job["received"]
-        out.exporter[row, 0] = owner["high"]
-        out.exporter[row, 1] = owner["low"]
-        out.domain[row] = owner["domain"]
-        out.export_protocol[row] = owner["protocol"]
+    row = np.uint64(first)
+    count = np.uint64(records)
+    fill(out.received, row, count, received)
+    for r in range(count):
+        out.exporter[row + r, 0] = high
+        out.exporter[row + r, 1] = low
+    fill(out.domain, row, count, domain)
+    fill(out.export_protocol, row, count, protocol)
+
+
+# Plain plans: one flow a record, every column from one field or from the set -------------------------------------------
+# Each column is written straight from the data, field outside, record inside. Whatever needs a decision for a single
+# record (a time of zero, a count beyond its bound, an end before its start) makes the set odd: the general stages above
+# then decode it once more. Rows are counted without sign: the compiler need not think of negative indexes.
+@inline_kernel
+def copy_field(column: Any, row: Any, count: Any, data: Any, at: int, stride: int, place: int) -> None:
+    """A number of 1, 2, 4 or 8 octets of each record; zeros for a field that is not there."""
+    if place < 0:
+        fill(column, row, count, 0)
+        return
+    length = place & 0xFFFF
+    at += place >> 16
+    if length == 4:
+        for r in range(count):
+            column[row + r] = load_be32(data, at)
+            at += stride
+    elif length == 2:
+        for r in range(count):
+            column[row + r] = load_be16(data, at)
+            at += stride
+    elif length == 1:
+        for r in range(count):
+            column[row + r] = data[np.uint64(at)]
+            at += stride
+    else:
+        for r in range(count):
+            column[row + r] = load_be64(data, at)
+            at += stride
+
+
+@inline_kernel
+def copy_count(column: Any, row: Any, count: Any, data: Any, at: int, stride: int, place: int) -> Any:
+    """Octets or packets: (their sum, all their bits): a count of eight octets may not fit."""
+    bits = np.int64(0)
+    total = np.int64(0)
+    if place < 0:
+        fill(column, row, count, 0)
+        return total, bits
+    length = place & 0xFFFF
+    at += place >> 16
+    if length == 4:
+        for r in range(count):
+            value = load_be32(data, at)
+            column[row + r] = value
+            total += value
+            bits |= value
+            at += stride
+    else:
+        for r in range(count):
+            value = load_number(data, at, length)
+            column[row + r] = value
+            total += value
+            bits |= value
+            at += stride
+    return total, bits
+
+
+@inline_kernel
+def copy_address(column: Any, row: Any, count: Any, data: Any, at: int, stride: int, four: int, six: int) -> None:
+    """The address of each record, of one family or the other."""
+    if four >= 0:
+        at += four >> 16
+        for r in range(count):
+            column[row + r, 0] = 0
+            column[row + r, 1] = np.uint64((load_le32(data, at) << 32) | 0xFFFF0000)
+            at += stride
+    elif six >= 0:
+        at += six >> 16
+        for r in range(count):
+            column[row + r, 0] = load_le64(data, at)
+            column[row + r, 1] = load_le64(data, at + 8)
+            at += stride
+    else:
+        for r in range(count):
+            column[row + r, 0] = 0
+            column[row + r, 1] = 0
+
+
+@inline_kernel
+def copy_next_hop(column: Any, row: Any, count: Any, data: Any, at: int, stride: int, place: Any) -> None:
+    """The next hop; where a template has several, the first that is not zero, the last as it is."""
+    for r in range(count):
+        column[row + r, 0] = 0
+        column[row + r, 1] = 0
+    if place[NEXT_HOP4] < 0 and place[NEXT_HOP6] < 0 and place[BGP_NEXT_HOP4] < 0 and place[BGP_NEXT_HOP6] < 0:
+        return
+    for r in range(count):
+        done = False
+        for k in range(4):
+            slot = NEXT_HOP4 if k == 0 else (NEXT_HOP6 if k == 1 else (BGP_NEXT_HOP4 if k == 2 else BGP_NEXT_HOP6))
+            if not done and place[slot] >= 0:
+                from_ = at + (place[slot] >> 16)
+                if slot <= LAST_V4:
+                    value = load_le32(data, from_)
+                    if value != 0:
+                        column[row + r, 1] = np.uint64((value << 32) | 0xFFFF0000)
+                        done = True
+                else:
+                    column[row + r, 0] = load_le64(data, from_)
+                    column[row + r, 1] = load_le64(data, from_ + 8)
+                    done = (column[row + r, 0] | column[row + r, 1]) != 0
+        at += stride
+
+
+@inline_kernel
+def copy_uptimes(starts: Any, ends: Any, row: Any, count: Any, data: Any, at: int, stride: int, first: int, last: int,
+                 base: int, uptime: int) -> Any:
+    """Start and end from uptimes, `base` being the instant of uptime 0; whether one of them needs a decision."""
+    odd = False
+    first = at + (first >> 16)
+    last = at + (last >> 16)
+    limit = uptime + AHEAD_MS
+    for r in range(count):
+        start = load_be32(data, first)
+        end = load_be32(data, last)
+        start -= WRAP if start > limit else 0
+        end -= WRAP if end > limit else 0
+        starts[row + r] = base + start
+        ends[row + r] = base + end
+        odd |= end < start
+        first += stride
+        last += stride
+    return odd
+
+
+@inline_kernel
+def copy_instants(starts: Any, ends: Any, row: Any, count: Any, data: Any, at: int, stride: int, first: int, last: int,
+                  move: int) -> Any:
+    """Start and end as milliseconds since 1970; whether one of them needs a decision."""
+    odd = False
+    first = at + (first >> 16)
+    last = at + (last >> 16)
+    for r in range(count):
+        start = load_be64(data, first)
+        end = load_be64(data, last)
+        starts[row + r] = start + move
+        ends[row + r] = end + move
+        odd |= (start <= 0) | (end < start) | (end >= FAR_INSTANT) | (end - start >= WRAP)
+        first += stride
+        last += stride
+    return odd
+
+
+@inline_kernel
+def one_sampler(data: Any, at: int, stride: int, count: int, place: int) -> Any:
+    """(whether all records name one sampler, which)."""
+    at += place >> 16
+    length = place & 0xFFFF
+    first = load_number(data, at, length)
+    same = True
+    for _ in range(1, count):
+        at += stride
+        same &= load_number(data, at, length) == first
+    return same, first
+
+
+@kernel
+def write_plain(data: Any, job: Any, stride: int, kind: int, place: Any, out: Any, base: int, move: int,
+                source: int, numerator: int, denominator: int, quarantined: int) -> Any:
+    """All columns of a set of a plain plan but what it has in common; False if it is odd. The sum of octets goes into job."""
+    at = job["start"]
+    records = job["records"]
+    row = np.uint64(job["row"])
+    count = np.uint64(records)
+    octets, octets_bits = copy_count(out.octets, row, count, data, at, stride, place[OCTETS])
+    _, packets_bits = copy_count(out.packets, row, count, data, at, stride, place[PACKETS])
+    bits = octets_bits | packets_bits
+    if bits < 0 or bits >= COUNT_MAX or bits // denominator >= COUNT_MAX // numerator:
+        return False
+    if kind == BY_UPTIME:
+        odd = copy_uptimes(out.start, out.end, row, count, data, at, stride, place[START_UPTIME], place[END_UPTIME],
+                           base + move, job["uptime"])
+    else:
+        odd = copy_instants(out.start, out.end, row, count, data, at, stride, place[START_MS], place[END_MS], move)
+    if odd:
+        return False
+    copy_address(out.source_address, row, count, data, at, stride, place[SOURCE4], place[SOURCE6])
+    copy_address(out.destination_address, row, count, data, at, stride, place[DESTINATION4], place[DESTINATION6])
+    copy_next_hop(out.next_hop, row, count, data, at, stride, place)
+    copy_field(out.source_port, row, count, data, at, stride, place[SOURCE_PORT])
+    copy_field(out.destination_port, row, count, data, at, stride, place[DESTINATION_PORT])
+    copy_field(out.protocol, row, count, data, at, stride, place[PROTOCOL])
+    copy_field(out.tos, row, count, data, at, stride, place[TOS])
+    copy_field(out.tcp_flags, row, count, data, at, stride, place[TCP_FLAGS])
+    copy_field(out.input_interface, row, count, data, at, stride, place[INPUT])
+    copy_field(out.output_interface, row, count, data, at, stride, place[OUTPUT])
+    copy_field(out.source_as, row, count, data, at, stride, place[SOURCE_AS])
+    copy_field(out.destination_as, row, count, data, at, stride, place[DESTINATION_AS])
+    if place[DIRECTION] >= 0:
+        copy_field(out.flow_direction, row, count, data, at, stride, place[DIRECTION])
+        for r in range(count):
+            if out.flow_direction[row + r] > 1:
+                out.flow_direction[row + r] = 255
+    else:
+        fill(out.flow_direction, row, count, 255)
+    fill(out.rate_numerator, row, count, numerator)
+    fill(out.rate_denominator, row, count, denominator)
+    fill(out.rate_source, row, count, source)
+    fill(out.flags, row, count, quarantined | (CLOCK_MOVED if move != 0 else 0))
+    icmp = False
+    for r in range(count):
+        protocol = out.protocol[row + r]
+        if protocol != 6:
+            out.tcp_flags[row + r] = 0
+        icmp |= (protocol == 1) | (protocol == 58)
+    if icmp:
+        write_icmp(out, data, at, stride, records, row, place)
+    job["octets"] = octets
+    return True
+
+
+@kernel
+def write_icmp(out: Any, data: Any, at: int, stride: int, records: int, row: Any, place: Any) -> None:
+    """ICMP has no ports, its type and code stand in the destination's place."""
+    for r in range(np.uint64(records)):
+        protocol = out.protocol[row + r]
+        if protocol == 1 or protocol == 58:
+            both = place[ICMP4] if protocol == 1 else place[ICMP6]
+            kind = place[ICMP4_TYPE] if protocol == 1 else place[ICMP6_TYPE]
+            code = place[ICMP4_CODE] if protocol == 1 else place[ICMP6_CODE]
+            out.source_port[row + r] = 0
+            if both >= 0:
+                out.destination_port[row + r] = load_number(data, at + (both >> 16), both & 0xFFFF)
+            elif kind >= 0:
+                value = load_number(data, at + (kind >> 16), kind & 0xFFFF) << 8
+                if code >= 0:
+                    value |= load_number(data, at + (code >> 16), code & 0xFFFF)
+                out.destination_port[row + r] = value
+        at += stride
+
+
+@kernel
+def decode_plain(data: Any, job: Any, plan: Any, place: Any, owner: Any, samplers: Any, sampler_table: Any, changes: Any,
+                 out: Any, policy: Any) -> Any:
+    """A set of a plain plan; False if it is odd and must be decoded by the general stages."""
+    numerator, denominator, source = rate_of_set(job)
+    for kind in range(2):
+        where = place[SAMPLER] if kind == 0 else place[SELECTOR]
+        if where >= 0 and source != BY_SAMPLER:
+            same, identifier = one_sampler(data, job["start"], plan["stride"], job["records"], where)
+            if not same:
+                return False
+            named, named_denominator = sampler_rate(samplers, sampler_table, changes, job["domain"], kind,
+                                                    np.uint64(identifier), job["order"])
+            if named > 0:
+                numerator, denominator, source = named, named_denominator, np.int64(BY_SAMPLER)
+    quarantined = np.int64(0)
+    if source == 0:
+        if policy.unannounced == REJECT:
+            return False
+        if policy.unannounced == QUARANTINE:
+            quarantined = np.int64(QUARANTINED)
+        numerator, denominator, source = np.int64(1), np.int64(1), np.int64(ASSUMED)
+    move = clock_move(job, policy)
+    base = job["exported"] - job["uptime"]
+    if abs(base) + abs(move) > FAR_INSTANT // 4:
+        return False
+    if not write_plain(data, job, plan["stride"], plan["plain"], place, out, base, move, source, numerator, denominator,
+                       quarantined):
+        return False
+    write_common(out, job["row"], job["records"], job["received"], owner["high"], owner["low"], owner["domain"],
+                 owner["protocol"])
+    return True
 
 
 @kernel
 def decode(data: Any, sets: Any, first: int, last: int, state: Any, changes: Any, out: Any, policy: Any,
            kinds: Any, values: Any, work: Any) -> None:
-    """Decode sets[first:last]; rows that stay empty keep status 0."""
+    """Decode sets[first:last]; rows that stay empty keep status 0, sets whose rows are all flows are marked as clean."""
+    places, plans, domains = state.places, state.plans, state.domains
+    samplers, sampler_table = state.samplers, state.sampler_table
     for s in range(first, last):
         job = sets[s]
-        if job["sflow"] or job["verdict"] != 1:
+        job["clean"] = 0
+        if not job["sflow"] and job["verdict"] != 1:
             continue
-        plan = state.plans[job["plan"]]
-        has = state.has[job["plan"]]
-        owner = state.domains[job["domain"]]
-        move = clock_move(job, policy)
-        write_set(job, owner, out)
-        at = job["start"]
-        done = np.int64(0)
-        while done < job["records"]:
-            count = min(job["records"] - done, CHUNK)
-            if plan["stride"] > 0:
-                load_fixed(data, at, plan["stride"], count, plan["first"], plan["count"], state.fields, state.slots,
-                           state.offsets, values)
-                at += count * plan["stride"]
-            else:
-                at = load_variable(data, at, count, plan["first"], plan["count"], state.fields, state.slots, values)
-            measure(values, count, has, kinds[0], work)
-            place_in_time(values, count, has, job["exported"], job["uptime"], job["initialised"], owner["protocol"], move,
-                          kinds[0], work)
-            set_rates(values, count, has, job, state.samplers, state.sampler_table, changes, policy, kinds[0], work)
-            write_chunk(out, values, work, count, has, job["row"] + done * job["width"], job["width"])
-            done += count
+        if not job["sflow"] and plans[job["plan"]]["plain"] and decode_plain(
+                data, job, plans[job["plan"]], places[job["plan"]], domains[job["domain"]], samplers, sampler_table, changes,
+                out, policy):
+            job["clean"] = 1
+            continue
+        clear_rows(out, job["row"], job["row"] + job["records"] * job["width"])
+        if not job["sflow"]:
+            decode_set(data, job, state, changes, out, policy, kinds, values, work)
+
+
+@kernel
+def decode_set(data: Any, job: Any, state: Any, changes: Any, out: Any, policy: Any, kinds: Any, values: Any,
+               work: Any) -> None:
+    """A set of any plan, in stages over chunks of its records."""
+    plan = state.plans[job["plan"]]
+    has = state.has[job["plan"]]
+    owner = state.domains[job["domain"]]
+    move = clock_move(job, policy)
+    write_common(out, job["row"], job["records"] * job["width"], job["received"], owner["high"], owner["low"],
+                 owner["domain"], owner["protocol"])
+    at = job["start"]
+    done = np.int64(0)
+    while done < job["records"]:
+        count = min(job["records"] - done, CHUNK)
+        if plan["stride"] > 0:
+            load_fixed(data, at, plan["stride"], count, plan["first"], plan["count"], state.fields, state.slots,
+                       state.offsets, values)
+            at += count * plan["stride"]
+        else:
+            at = load_variable(data, at, count, plan["first"], plan["count"], state.fields, state.slots, values)
+        measure(values, count, has, kinds[0], work)
+        place_in_time(values, count, has, job["exported"], job["uptime"], job["initialised"], owner["protocol"], move,
+                      kinds[0], work)
+        set_rates(values, count, has, job, state.samplers, state.sampler_table, changes, policy, kinds[0], work)
+        write_chunk(out, values, work, count, has, job["row"] + done * job["width"], job["width"])
+        done += count

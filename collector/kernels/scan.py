@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from core.jit import inline_kernel, kernel
+from core.jit import inline_kernel, kernel, load_be16, load_be32, load_le32
 
 # What the scan returns: 0 is done, anything else names the table that must grow before it goes on.
 DONE = 0
@@ -29,31 +29,21 @@ FAR_BEHIND = 65_536
 WAITING_OVERHEAD = 64
 VARIABLE = 65_535
 PADDING_MAX = 3
+MESSAGE_MAX = 32_767  # octets of a record that a datagram can hold whole, and that a place can name
+BY_UPTIME, BY_INSTANT = 1, 2  # kinds of plain plans
 REVERSE_ENTERPRISE = 29_305
 
 V1, V5, V7, V9, IPFIX, SFLOW = 1, 5, 7, 9, 10, 105
 PLAN_V1, PLAN_V5, PLAN_V7 = 0, 1, 2  # made when the state is new
 
 # Slots of the registry that the scan itself looks at; the full list is in `rows`.
-OCTETS, SOURCE4, DESTINATION4, SOURCE6, DESTINATION6 = 1, 13, 14, 17, 19
+OCTETS, SOURCE_PORT, DESTINATION_PORT, SOURCE4, DESTINATION4, SOURCE6, DESTINATION6 = 1, 6, 7, 13, 14, 17, 19
+ADDRESSES, ADDRESSES_END = 13, 25
+START_UPTIME, END_UPTIME, START_MS, END_MS, DURATION_MS = 25, 26, 29, 30, 35
+UDP_SOURCE_PORT, TCP_DESTINATION_PORT = 63, 66
 INITIALISED, SAMPLING_INTERVAL, RANDOM_INTERVAL, PACKET_INTERVAL, PACKET_SPACE = 37, 46, 47, 48, 49
 SAMPLE_SIZE, POPULATION, SAMPLER, SELECTOR = 50, 51, 52, 53
 OUT_OCTETS, INITIATOR_OCTETS, RESPONDER_OCTETS, LAYER2_OCTETS, TOTAL_OCTETS, REVERSE_OCTETS = 54, 56, 57, 60, 61, 70
-
-
-@inline_kernel
-def be16(data: Any, at: int) -> Any:
-    return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
-
-
-@inline_kernel
-def be32(data: Any, at: int) -> Any:
-    return (np.int64(data[at]) << 24) | (np.int64(data[at + 1]) << 16) | (np.int64(data[at + 2]) << 8) | np.int64(data[at + 3])
-
-
-@inline_kernel
-def le32(data: Any, at: int) -> Any:
-    return (np.int64(data[at + 3]) << 24) | (np.int64(data[at + 2]) << 16) | (np.int64(data[at + 1]) << 8) | np.int64(data[at])
 
 
 @inline_kernel
@@ -64,24 +54,34 @@ def mixed(value: Any) -> Any:
     return value ^ (value >> np.uint64(31))
 
 
-@kernel
+@inline_kernel
 def payload_hash(words: Any, first: int, length: int, seed: Any) -> Any:
-    """128 bits of a payload that begins at a word; octets beyond `length` don't count."""
+    """128 bits of a payload that begins at a word; octets beyond `length` don't count. Four chains, for they overlap."""
     one = mixed(np.uint64(length) + np.uint64(0x9E3779B97F4A7C15) * (seed + np.uint64(1)))
-    two = mixed(one ^ np.uint64(0xD6E8FEB86659FD93))
+    two = one ^ np.uint64(0xD6E8FEB86659FD93)
+    three = one ^ np.uint64(0xA0761D6478BD642F)
+    four = one ^ np.uint64(0xE7037ED1A0B428DB)
     whole = length >> 3
-    for i in range(whole):
-        word = words[first + i]
-        one = (one ^ word) * np.uint64(0xA0761D6478BD642F)
-        one ^= one >> np.uint64(29)
-        two = (two + word) * np.uint64(0xE7037ED1A0B428DB)
-        two ^= two >> np.uint64(32)
+    at = np.uint64(first)
+    stop = at + np.uint64(whole & ~3)
+    while at < stop:
+        one = (one ^ words[at]) * np.uint64(0x9FB21C651E98DF25)
+        two = (two ^ words[at + np.uint64(1)]) * np.uint64(0xC2B2AE3D27D4EB4F)
+        three = (three ^ words[at + np.uint64(2)]) * np.uint64(0xA24BAED4963EE407)
+        four = (four ^ words[at + np.uint64(3)]) * np.uint64(0xFF51AFD7ED558CCD)
+        one ^= one >> np.uint64(31)
+        two ^= two >> np.uint64(31)
+        three ^= three >> np.uint64(31)
+        four ^= four >> np.uint64(31)
+        at += np.uint64(4)
+    for i in range(first + (whole & ~3), first + whole):
+        one = mixed(one ^ words[i])
     rest = length & 7
     if rest:
-        word = words[first + whole] & ((np.uint64(1) << np.uint64(8 * rest)) - np.uint64(1))
-        one = (one ^ word) * np.uint64(0xA0761D6478BD642F)
-        two = (two + word) * np.uint64(0xE7037ED1A0B428DB)
-    return mixed(one), mixed(two ^ one)
+        two = mixed(two ^ (words[first + whole] & ((np.uint64(1) << np.uint64(8 * rest)) - np.uint64(1))))
+    high = mixed(one + (three ^ (two << np.uint64(32))) + (two >> np.uint64(7)))
+    low = mixed(two + mixed(four) + (one << np.uint64(17)) + (three >> np.uint64(9)))
+    return mixed(high ^ mixed(four)), mixed(low ^ three)
 
 
 # Tables: open addressing over the rows of a record array, -1 is free -------------------------------------------------
@@ -228,7 +228,7 @@ def open_intake(state: Any, results: Any, domain: int, received: int) -> Any:
     return index
 
 
-@kernel
+@inline_kernel
 def seen_before(state: Any, limits: Any, words: Any, word: int, length: int, domain: int, received: int) -> Any:
     """Whether an exact copy of this datagram of this domain came lately; remembers it otherwise."""
     row = state.domains[domain]
@@ -305,7 +305,7 @@ def cut_gap(row: Any, gaps: Any, start: int, units: int) -> Any:
     return False
 
 
-@kernel
+@inline_kernel
 def account(state: Any, domain: int, sequence: int, units: int, has_uptime: int, clock: int, uptime: int) -> None:
     """Compare a datagram's sequence number with what was expected, in the protocol's own unit."""
     row = state.domains[domain]
@@ -388,7 +388,7 @@ def count_records(data: Any, start: int, stop: int, plan: Any, fields: Any, most
                 if length == 255:
                     if stop - at < 2:
                         return count, False, True
-                    length = be16(data, at)
+                    length = load_be16(data, at)
                     at += 2
             if length > stop - at:
                 return count, False, True
@@ -446,7 +446,7 @@ def read_options(data: Any, start: int, stop: int, records: int, plan_index: int
                 length = np.int64(data[at])
                 at += 1
                 if length == 255:
-                    length = be16(data, at)
+                    length = load_be16(data, at)
                     at += 2
             slot = state.slots[i]
             if slot > 0 and length <= 8:
@@ -526,6 +526,7 @@ def enter_set(row: Any, state: Any, results: Any, plan_index: int, domain: int, 
     row["verdict"] = plan["verdict"]
     row["options"] = plan["options"]
     row["fault"] = 0
+    row["clean"] = 0
     row["domain"] = domain
     row["rate_numerator"] = owner["rate_numerator"]
     row["rate_denominator"] = owner["rate_denominator"]
@@ -719,6 +720,43 @@ def judge(plan: Any, has: Any) -> None:
 
 
 @kernel
+def plain_kind(plan: Any, place: Any, v9: bool) -> Any:
+    """Whether each column of a row is one field of the record: BY_UPTIME or BY_INSTANT say by which times, 0 for no."""
+    four = place[SOURCE4] >= 0 or place[DESTINATION4] >= 0
+    six = place[SOURCE6] >= 0 or place[DESTINATION6] >= 0
+    if plan["verdict"] != 1 or plan["width"] != 1 or plan["stride"] == 0 or plan["stride"] > MESSAGE_MAX or four == six:
+        return 0
+    if place[OCTETS] < 0 or not all_absent(place, SAMPLING_INTERVAL, SAMPLE_SIZE) or place[POPULATION] >= 0:
+        return 0
+    ports = place[SOURCE_PORT] >= 0 and place[DESTINATION_PORT] >= 0
+    if not ports and not all_absent(place, UDP_SOURCE_PORT, TCP_DESTINATION_PORT + 1):
+        return 0
+    for slot in range(1, len(place)):
+        if place[slot] >= 0 and not ADDRESSES <= slot < ADDRESSES_END and not usual_length(place[slot] & 0xFFFF):
+            return 0
+    if place[START_MS] >= 0 and place[END_MS] >= 0:
+        return BY_INSTANT if (place[START_MS] & 0xFFFF) == 8 and (place[END_MS] & 0xFFFF) == 8 else 0
+    uptimes = place[START_UPTIME] >= 0 and place[END_UPTIME] >= 0
+    if v9 and uptimes and all_absent(place, END_UPTIME + 1, DURATION_MS):
+        return BY_UPTIME if (place[START_UPTIME] & 0xFFFF) == 4 and (place[END_UPTIME] & 0xFFFF) == 4 else 0
+    return 0
+
+
+@inline_kernel
+def all_absent(place: Any, first: int, end: int) -> Any:
+    """Whether a plan has no field for the slots from `first` up to `end`."""
+    for slot in range(first, end):
+        if place[slot] >= 0:
+            return False
+    return True
+
+
+@inline_kernel
+def usual_length(length: int) -> Any:
+    return length == 1 or length == 2 or length == 4 or length == 8
+
+
+@kernel
 def compile_plan(state: Any, limits: Any, count: int, scope: int, options: int, v9: bool) -> Any:
     """Turn the fields written behind the used ones into a plan; returns its index."""
     counts = state.counts[0]
@@ -726,7 +764,9 @@ def compile_plan(state: Any, limits: Any, count: int, scope: int, options: int, 
     index = counts["plans"]
     plan = state.plans[index]
     has = state.has[index]
+    place = state.places[index]
     has[:] = 0
+    place[:] = -1
     plan["options"] = options
     plan["first"] = first
     plan["count"] = count
@@ -748,10 +788,12 @@ def compile_plan(state: Any, limits: Any, count: int, scope: int, options: int, 
         state.offsets[i] = min(offset, 1 << 30)
         if slot > 0:
             has[slot] = 1
+            place[slot] = (min(offset, MESSAGE_MAX) << 16) | length
         offset += length
     plan["minimum"] = offset
     plan["stride"] = 0 if variable else offset
     judge(plan, has)
+    plan["plain"] = plain_kind(plan, place, v9)
     counts["plans"] = index + 1
     counts["fields"] = first + count
     return index
@@ -794,14 +836,14 @@ def read_fields(data: Any, at: int, stop: int, count: int, ipfix: bool, state: A
     for i in range(count):
         if stop - at < 4:
             return -1
-        element = be16(data, at)
-        length = be16(data, at + 2)
+        element = load_be16(data, at)
+        length = load_be16(data, at + 2)
         enterprise = np.int64(0)
         at += 4
         if ipfix and element >= 32768:
             if stop - at < 4:
                 return -1
-            enterprise = be32(data, at)
+            enterprise = load_be32(data, at)
             element -= 32768
             at += 4
             if enterprise == 0:
@@ -817,7 +859,7 @@ def too_large(data: Any, at: int, stop: int, count: int, ipfix: bool) -> Any:
     for _ in range(count):
         if stop - at < 4:
             return -1
-        wide = ipfix and be16(data, at) >= 32768
+        wide = ipfix and load_be16(data, at) >= 32768
         at += 8 if wide else 4
         if at > stop:
             return -1
@@ -846,8 +888,8 @@ def template_set(data: Any, at: int, stop: int, ipfix: bool, state: Any, limits:
     now = results.situation[0]
     withdrew_all = False
     while stop - at >= 4:
-        identifier = be16(data, at)
-        count = be16(data, at + 2)
+        identifier = load_be16(data, at)
+        count = load_be16(data, at + 2)
         at += 4
         if count == 0 and identifier == 0:
             return  # padding
@@ -875,8 +917,8 @@ def options_set(data: Any, at: int, stop: int, ipfix: bool, state: Any, limits: 
     now = results.situation[0]
     withdrew_all = False
     while stop - at >= (4 if ipfix else 6):
-        identifier = be16(data, at)
-        count = be16(data, at + 2)
+        identifier = load_be16(data, at)
+        count = load_be16(data, at + 2)
         if count == 0 and ipfix:
             at += 4
             if identifier == 0:
@@ -890,7 +932,7 @@ def options_set(data: Any, at: int, stop: int, ipfix: bool, state: Any, limits: 
         if stop - at < 6:
             fault(results.faults, now, kinds["template_malformed"])
             return
-        scope = be16(data, at + 4)
+        scope = load_be16(data, at + 4)
         at += 6
         odd = False
         if not ipfix:
@@ -924,8 +966,8 @@ def read_sets(data: Any, at: int, stop: int, ipfix: bool, state: Any, limits: An
     now = results.situation[0]
     clipped = False
     while stop - at >= 4:
-        identifier = be16(data, at)
-        length = be16(data, at + 2)
+        identifier = load_be16(data, at)
+        length = load_be16(data, at + 2)
         if length < 4:
             fault(results.faults, now, kinds["set_length"])
             return
@@ -979,8 +1021,8 @@ def read_samples(data: Any, at: int, stop: int, count: int, state: Any, limits: 
             fault(results.faults, now, kinds["too_many_records"])
             now["full"] = 1
             break
-        kind = be32(data, at)
-        length = be32(data, at + 4)
+        kind = load_be32(data, at)
+        length = load_be32(data, at + 4)
         if length > stop - at - 8:
             break
         if kind == 1 or kind == 3:
@@ -993,7 +1035,7 @@ def read_samples(data: Any, at: int, stop: int, count: int, state: Any, limits: 
         at = min(at + 8 + ((length + 3) & ~3), stop)
     cut = seen < count and not now["full"]
     if cut and stop - at >= 8 + 4:
-        kind = be32(data, at)
+        kind = load_be32(data, at)
         if kind == 1 or kind == 3:  # a flow sample that reaches beyond the datagram: its records may still be whole
             flows += 1
             at = stop
@@ -1025,10 +1067,10 @@ def read_samples(data: Any, at: int, stop: int, count: int, state: Any, limits: 
 def version_of(data: Any, at: int, length: int) -> Any:
     """The protocol by its first octets, 0 if unknown."""
     if length >= 2:
-        number = be16(data, at)
+        number = load_be16(data, at)
         if number in (V1, V5, V7, V9, IPFIX):
             return number
-        if number == 0 and length >= 4 and be16(data, at + 2) == 5:
+        if number == 0 and length >= 4 and load_be16(data, at + 2) == 5:
             return np.int64(SFLOW)
     return np.int64(0)
 
@@ -1044,7 +1086,7 @@ def header_size(data: Any, at: int, length: int, protocol: int) -> Any:
         return 20
     if length < 8:
         return 28
-    kind = be32(data, at + 4)
+    kind = load_be32(data, at + 4)
     return 28 if kind == 1 else (40 if kind == 2 else 0)
 
 
@@ -1056,30 +1098,30 @@ def read_header(data: Any, at: int, protocol: int, size: int, now: Any) -> Any:
     domain = np.int64(0)
     if protocol == SFLOW:
         now["has_uptime"] = 0  # without a wall clock beside it, a late datagram would look like a new boot
-        now["uptime"] = be32(data, at + size - 8)
-        now["sequence"] = be32(data, at + size - 12)
-        return be32(data, at + size - 16)
+        now["uptime"] = load_be32(data, at + size - 8)
+        now["sequence"] = load_be32(data, at + size - 12)
+        return load_be32(data, at + size - 16)
     if protocol == IPFIX:
         now["has_uptime"] = 0
         now["uptime"] = 0
-        now["exported"] = be32(data, at + 4) * 1000
-        now["sequence"] = be32(data, at + 8)
-        return be32(data, at + 12)
-    now["uptime"] = be32(data, at + 4)
-    now["exported"] = be32(data, at + 8) * 1000
+        now["exported"] = load_be32(data, at + 4) * 1000
+        now["sequence"] = load_be32(data, at + 8)
+        return load_be32(data, at + 12)
+    now["uptime"] = load_be32(data, at + 4)
+    now["exported"] = load_be32(data, at + 8) * 1000
     if protocol == V9:
-        now["sequence"] = be32(data, at + 12)
-        return be32(data, at + 16)
-    now["exported"] += min(be32(data, at + 12) // 1_000_000, 999)
+        now["sequence"] = load_be32(data, at + 12)
+        return load_be32(data, at + 16)
+    now["exported"] += min(load_be32(data, at + 12) // 1_000_000, 999)
     if protocol != V1:
-        now["sequence"] = be32(data, at + 16)
+        now["sequence"] = load_be32(data, at + 16)
     if protocol == V5:
-        domain = be16(data, at + 20)
-        now["header_rate"] = be16(data, at + 22) & 0x3FFF
+        domain = load_be16(data, at + 20)
+        now["header_rate"] = load_be16(data, at + 22) & 0x3FFF
     return domain
 
 
-@kernel
+@inline_kernel
 def read_sequence(state: Any, results: Any, waiting_before: int) -> None:
     """Account for the sequence number once the records of the datagram are counted."""
     now = results.situation[0]
@@ -1119,9 +1161,15 @@ def identify(data: Any, entry: int, stop: int, words: Any, state: Any, limits: A
         now["exported"] = received
     now["received"] = received
     now["clock"] = now["exported"]
-    now["domain"] = open_domain(state, limits, high, low, domain, protocol, received)
-    now["intake"] = open_intake(state, results, now["domain"], received)
-    row = state.domains[now["domain"]]
+    known = find_domain(state.domains, state.domain_table, high, low, domain, protocol)
+    if known < 0:
+        known = open_domain(state, limits, high, low, domain, protocol, received)
+    row = state.domains[known]
+    intake = row["intake"]
+    if intake < 0 or row["quarter"] != received - received % QUARTER_MS:
+        intake = open_intake(state, results, known, received)
+    now["domain"] = known
+    now["intake"] = intake
     row["received"] += 1
     row["first"] = min(row["first"], received) if row["received"] > 1 else received
     row["last"] = max(row["last"], received) if row["received"] > 1 else received
@@ -1206,7 +1254,7 @@ def scan(data: Any, words: Any, state: Any, limits: Any, results: Any, kinds: An
     while progress["position"] + ENTRY_HEADER <= size:
         entry = progress["position"]
         at = entry + ENTRY_HEADER
-        stop = at + le32(data, entry + 8)
+        stop = at + load_le32(data, entry + 8)
         if stop > size:
             return BAD_BODY
         need = room(stop - at, state, limits, results)
@@ -1219,14 +1267,14 @@ def scan(data: Any, words: Any, state: Any, limits: Any, results: Any, kinds: An
             if protocol in (V9, IPFIX):
                 end = stop
                 if protocol == IPFIX:
-                    end = min(stop, at + be16(data, at + 2))
-                    if at + be16(data, at + 2) != stop:
+                    end = min(stop, at + load_be16(data, at + 2))
+                    if at + load_be16(data, at + 2) != stop:
                         fault(results.faults, now, kind["length_mismatch"])
                 read_sets(data, at + head, end, protocol == IPFIX, state, limits, results, kind)
             elif protocol == SFLOW:
-                read_samples(data, at + head, stop, be32(data, at + head - 4), state, limits, results, kind)
+                read_samples(data, at + head, stop, load_be32(data, at + head - 4), state, limits, results, kind)
             else:
-                read_fixed(data, at + head, stop, be16(data, at + 2), state, limits, results, kind)
+                read_fixed(data, at + head, stop, load_be16(data, at + 2), state, limits, results, kind)
             read_sequence(state, results, waiting_before)
         if head >= 0:
             close_datagram(state, results)

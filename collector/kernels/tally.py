@@ -10,8 +10,18 @@ FLOW, NOT_A_FLOW, FAULTED = 1, 2, 3
 
 
 @kernel
+def all_clean(sets: Any, count: int) -> bool:
+    """Whether all rows of these sets are flows, so that none must be left out."""
+    for s in range(count):
+        if sets[s]["verdict"] == 1 and not sets[s]["clean"]:
+            return False
+    return True
+
+
+@kernel
 def tally(sets: Any, count: int, out: Any, intake: Any, faults: Any, keep: Any, kept: int, cumulative: int) -> Any:
-    """Count the sets' records; the indexes of flow rows are appended to `keep`. Returns how many it holds."""
+    """Count the sets' records; the indexes of flow rows are appended to `keep`, if it has room at all (not all sets are
+    clean). Returns how many it holds."""
     for s in range(count):
         job = sets[s]
         at = intake[job["intake"]]
@@ -27,6 +37,14 @@ def tally(sets: Any, count: int, out: Any, intake: Any, faults: Any, keep: Any, 
         elif job["verdict"] == 2:
             at["faulted_records"] += records
             faults[job["intake"], cumulative] += records
+        elif job["clean"]:
+            at["flow_records"] += records
+            at["flows"] += records
+            at["octets"] += job["octets"]
+            if len(keep) > 0:
+                for k in range(job["row"], job["row"] + records):
+                    keep[kept] = k
+                    kept += 1
         else:
             width = job["width"]
             for record in range(records):

@@ -69,12 +69,12 @@ def _segment(folder: Path, datagrams: int = 40) -> tuple[Home, SimpleNamespace, 
     flows = [Flow("8.8.8.8", f"10.0.0.{n}", "2026-10-05T10:00:00Z", "2026-10-05T10:20:00Z", 1000 + n) for n in range(20)]
     payloads = [Datagram(v5(flows, "2026-10-05T10:21:00Z", 20 * n), 1_790_000_000_000 + 60_000 * n, f"192.0.2.{n % 3 + 1}")
                 for n in range(datagrams)]
-    builder = segments.SegmentBuilder("one", "digest")
+    builder = segments.SegmentBuilder(home, "one", "digest")
     decoder = Decoder(CollectorSettings())
     for block in range(4):
-        builder.add(decoder.feed(body_of(payloads[block::4]), block), block)
+        builder.add(decoder.feed(body_of(payloads[block::4]), block, builder.columns), block)
     builder.refuse(1_790_000_000_000, 5, 3)
-    segment = builder.write(home)
+    segment = builder.write()
     assert builder.is_empty
     return home, SimpleNamespace(**segment.row), segment
 

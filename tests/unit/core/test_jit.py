@@ -44,20 +44,29 @@ def test_an_edited_constant_in_another_file_is_noticed(tmp_path: Path) -> None:
     assert _run(tree, cache) == "70"
 
 
-def test_an_edit_elsewhere_keeps_the_cache(tmp_path: Path) -> None:
-    (tmp_path / "core").mkdir()
-    (tmp_path / "collector").mkdir()
-    (tmp_path / "core" / "jit.py").write_text("from core.product import ROOT\n")
-    (tmp_path / "core" / "product.py").write_text("ROOT = 1\n")
-    (tmp_path / "collector" / "kernels.py").write_text("from core.jit import kernel\n")
-    (tmp_path / "collector" / "commands.py").write_text("from collector import kernels\n")
-    before = jit.stamp(tmp_path, "collector.kernels")
-    (tmp_path / "collector" / "commands.py").write_text("from collector import kernels  # edited\n")
-    assert jit.stamp(tmp_path, "collector.kernels") == before
-    (tmp_path / "core" / "product.py").write_text("ROOT = 2\n")
-    assert jit.stamp(tmp_path, "collector.kernels") != before
+def test_an_edit_elsewhere_keeps_the_cache_and_one_of_a_tuple_does_not(tmp_path: Path) -> None:
+    def write(name: str, text: str) -> str:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return jit.stamp(tmp_path, "collector.kernels")
+
+    write("core/jit.py", "from core.product import ROOT\n")
+    write("core/product.py", "ROOT = 1\n")
+    write("collector/kernels.py", "from core.jit import kernel\n")
+    write("collector/commands.py", "from collector import kernels\nfrom subscribers import leases\n")
+    write("subscribers/tuples.py", "class Leases(NamedTuple):\n    start: int\n    end: int\n")
+    before = write("collector/layout.py", "class State(NamedTuple):\n    one: int\n    two: int\n")
+    assert write("collector/commands.py", "from collector import kernels\nfrom subscribers import leases, x\n") == before
+    moved = write("collector/layout.py", "class State(NamedTuple):\n    two: int\n    one: int\n")
+    assert moved != before, "a kernel reaches fields by their place"
+    elsewhere = write("subscribers/tuples.py", "class Leases(NamedTuple):\n    end: int\n    start: int\n")
+    assert elsewhere != moved
+    assert write("core/product.py", "ROOT = 2\n") != elsewhere
 
 
-def test_the_sources_of_a_kernel_file_are_itself_and_what_decorates_it() -> None:
-    files = [str(path.relative_to(ROOT)) for path in jit.sources_of(ROOT, "collector.kernels.scan")]
-    assert files == ["collector/kernels/scan.py", "core/jit.py", "core/product.py"]
+def test_the_sources_of_a_kernel_file_are_its_own_its_imports_and_tuples_of_the_product() -> None:
+    files = {str(path.relative_to(ROOT)) for path in jit.sources_of(ROOT, "collector.kernels.scan")}
+    assert {"collector/kernels/scan.py", "core/jit.py", "core/product.py", "collector/layout.py"} <= files
+    assert "collector/kernels/rows.py" not in files
+    assert "collector/commands.py" not in files

@@ -15,6 +15,7 @@ import pytest
 from harness import ROOT
 
 import cli
+from core import jit
 from core.settings import SECTIONS
 from monitoring import sections
 
@@ -144,6 +145,7 @@ def test_time_and_randomness_come_from_one_place() -> None:
 def test_every_package_has_its_layer_in_the_import_rule() -> None:
     (layers,) = (c["layers"] for c in PROJECT["tool"]["importlinter"]["contracts"] if c["type"] == "layers")
     assert sorted(name.strip() for layer in layers for name in layer.split("|")) == sorted(PACKAGES)
+    assert sorted(jit.PACKAGES) == sorted(PACKAGES)
 
 
 def test_every_package_is_in_the_wheel() -> None:
