@@ -239,8 +239,9 @@ def _fresh_results() -> layout.Results:
 
 def _as_words(body: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
     """The body, aligned and writable like every other array a kernel gets, and the same memory as 64-bit words."""
-    size = len(body) + (-len(body)) % 8
-    aligned = np.zeros(size // 8, np.uint64)
+    if len(body) % 8 == 0 and body.flags.writeable and body.flags.c_contiguous and body.ctypes.data % 8 == 0:
+        return body, body.view(np.uint64)
+    aligned = np.zeros((len(body) + 7) // 8, np.uint64)
     data = aligned.view(np.uint8)
     data[: len(body)] = body
     return data, aligned

@@ -143,7 +143,8 @@ class SegmentBuilder:
             "octets_size": size, "flows": self._stored, **extent, "block_first": self.block_first,
             "block_last": self.block_last, "decoder_version": VERSION, "settings_digest": self._settings_digest,
         }
-        segment = Segment(self._home.relative(path), row, intake, sum_faults(part.faults for part in self._parts), self._survey.slots())
+        faults = sum_faults(part.faults for part in self._parts)
+        segment = Segment(self._home.relative(path), row, intake, faults, self._survey.slots())
         self._begin()
         return segment
 

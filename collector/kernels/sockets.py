@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, types
+from numba import types
 
-from core.jit import inline_kernel, kernel
+from core.jit import inline_kernel, kernel, load_int32_at
 
 FULL, DUE, LOOK, DRAINED, FAILED = range(5)
 """Why `receive` came back: the body is full; its time is over; Python should look around; nothing more to take; errno."""
@@ -40,12 +40,13 @@ _recvmmsg = types.ExternalFunction("recvmmsg", types.int32(types.int32, types.ui
 _sendmmsg = types.ExternalFunction("sendmmsg", types.int32(types.int32, types.uintp, types.uint32, types.int32))
 _poll = types.ExternalFunction("poll", types.int32(types.uintp, types.uint64, types.int32))
 _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.uintp))
-_errno = types.ExternalFunction("__errno_location", types.CPointer(types.int32)())
+_memcpy = types.ExternalFunction("memcpy", types.uintp(types.uintp, types.uintp, types.uintp))
+_errno = types.ExternalFunction("__errno_location", types.uintp())
 
 
 @inline_kernel
 def last_error() -> Any:
-    return np.int64(carray(_errno(), 1)[0])
+    return load_int32_at(_errno())
 
 
 @inline_kernel
@@ -69,8 +70,8 @@ def pack(state: Any, messages: Any, scratch: Any, names: Any, listeners: Any, lo
         word = used >> 3
         words[word] = np.uint64(state[ARRIVED])
         words[word + 1] = np.uint64(size | (source_port << 32) | (listeners[s, 0] << 48))
+        words[word + 3] = words[word + 4] = np.uint64(0)
         for i in range(16):
-            body[used + 24 + i] = 0
             body[used + 40 + i] = local[s, i]
         version = 6
         if family == AF_INET:
@@ -83,12 +84,10 @@ def pack(state: Any, messages: Any, scratch: Any, names: Any, listeners: Any, lo
                 body[used + 24 + i] = names[m, 8 + i]
         words[word + 2] = np.uint64(17 | (version << 8) | (s << 32))
         used += ENTRY_SIZE
-        for i in range(size):
-            body[used + i] = scratch[m, i]
-        used += size
-        while used & 7:
-            body[used] = 0
-            used += 1
+        last = (used + size) >> 3
+        words[last] = np.uint64(0)  # the padding, before the octets that share its word
+        _memcpy(np.uintp(body.ctypes.data + used), np.uintp(scratch.ctypes.data + m * scratch.shape[1]), np.uintp(size))
+        used = (used + size + 7) & ~7
         if state[COUNT] == 0:
             state[FIRST] = state[ARRIVED]
         state[LAST] = max(state[ARRIVED], state[FIRST])
