@@ -104,7 +104,7 @@ def has_room(body: Any, walk: Any) -> Any:
 def wanted_port(walk: Any, ports: Any, port: int) -> Any:
     if walk[PORT_COUNT] == 0:
         return True
-    for i in range(walk[PORT_COUNT]):  # noqa: SIM110 - compiled code has no any() over a generator
+    for i in range(walk[PORT_COUNT]):
         if ports[i] == port:
             return True
     return False
