@@ -281,7 +281,9 @@ def statuses(home: Home) -> list[dict[str, Any]]:
             continue
         running = told["state"] != "stopped" and process_started(pid) == told["pid_started"] != 0
         state = told["state"] if running or told["state"] == "stopped" else "killed"
-        found.append({**told, **asdict(places_of.figures(home, collector)), "state": state, "running": running})
+        places = places_of.read_places(home, collector)
+        found.append({**told, **asdict(places_of.figures_of(places)), "state": state, "running": running,
+                      "listeners": places_of.listeners_of(places, told["listeners"])})
     return found
 
 
