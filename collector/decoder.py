@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from collector import layout
 from collector.columns import FlowColumns
 from collector.faults import KIND_COUNT, KINDS, FaultKind
-from collector.kernels import rows, samples, scan, tally
+from collector.kernels import rows, samples, scan, sequences, tally
 from collector.settings import CollectorSettings
 from collector.state import DecoderState, bounds
 from core.errors import DamagedFile
@@ -127,11 +127,13 @@ class Decoder:
         while True:
             need = scan.scan(data, words, self._state.arrays, limits, self._results, KINDS)
             if need == scan.DONE:
-                return
+                break
             if need == scan.BAD_BODY:
                 raise DamagedFile(f"block {block} of the datagram journal holds an entry that reaches beyond it",
                                   "its checksum was right, so a writer made it: keep the file and report it")
             self._grow(need, data)
+        arrays, heard = self._state.arrays, self._results.heard[: self._results.progress[0]["heard"]]
+        sequences.account(arrays.domains, arrays.sequences, arrays.gaps, arrays.trials, heard)
 
     def _grow(self, need: int, data: NDArray[np.uint8]) -> None:
         """Make room for at least the datagram that the scan stopped before."""
@@ -161,6 +163,8 @@ class Decoder:
                 self._enlarge("sets", int(self._results.progress[0]["sets"]) + quarter)
             case scan.RELEASED:
                 self._enlarge("released", int(self._results.progress[0]["released"]) + state.waiting + quarter)
+            case scan.HEARD:
+                self._enlarge("heard", int(self._results.progress[0]["heard"]) + state.waiting + quarter)
             case scan.CHANGES:
                 self._enlarge("changes", int(self._results.progress[0]["changes"]) + 4 * quarter)
             case _:
@@ -233,6 +237,7 @@ def _fresh_results() -> layout.Results:
         progress=np.zeros(1, layout.PROGRESS), situation=np.zeros(1, layout.SITUATION), sets=np.zeros(8192, layout.SET),
         released=np.zeros(1024, layout.SET), intake=np.zeros(256, layout.INTAKE),
         faults=np.zeros((256, KIND_COUNT), np.int64), changes=np.zeros(1024, layout.SAMPLER_CHANGE),
+        heard=np.zeros(8192, layout.HEARD),
         scratch=np.zeros(layout.SLOT_COUNT, np.int64),
     )
 

@@ -23,10 +23,6 @@ DOMAIN = _record(
     "domain", "protocol",
     "received", "decoded", "faulted", "duplicate", "missing", "reordered", "restarts", "waiting",
     "first", "last",  # arrival of the first and the newest datagram
-    "expected",  # next sequence number, -1 before the first
-    "boot", "has_boot",  # clock less uptime, modulo 2^32 ms
-    "gaps",  # how many gaps are remembered
-    "forgotten",  # end of the newest gap that was forgotten for want of room, -1 for none
     "rate_numerator", "rate_denominator",  # from options without a sampler, 0 before they come
     "initialised",  # IE 160 from options, 0 before it comes
     "configured", "sflow_boot",  # from the settings: a rate (0: none), an instant (-1: none)
@@ -34,6 +30,17 @@ DOMAIN = _record(
     "intake", "quarter",  # the intake row of the newest quarter hour: of this call only
     unsigned="high low",
 )
+SEQUENCE = _record(
+    "begun", "epoch",  # epochs: from one start of the exporter to the next
+    "begin", "expected", "heard", "began",  # this epoch: first place known, next place, datagrams, arrival of the first
+    "boot", "arrival_boot", "uptime", "has_boot",  # clock and arrival less uptime, modulo 2^32 ms; newest uptime
+    "gaps", "forgot", "forgotten",  # how many gaps are remembered; whether one was forgotten, end of the newest such
+    "before", "before_expected", "before_boot", "before_arrival_boot",  # the epoch before; how long it is looked for
+    "stray", "stray_begin", "stray_next", "stray_units", "stray_disputed",  # datagrams that fit nowhere so far
+    "convention", "last", "last_records", "last_options", "last_whole",  # how the exporter numbers; the newest note
+    "disputed_missing", "disputed_reordered", "disputed_restarts",  # charged where another convention was right
+)
+"""What the sequence accounting remembers of a domain; all zero before the first datagram."""
 TEMPLATE = _record("domain", "identifier", "plan", "waiting_first", "waiting_last")
 PLAN = _record(
     "options",  # 1: an options template
@@ -66,17 +73,24 @@ INTAKE = _record(
     "flow_records", "not_a_flow", "faulted_records", "waiting_sets", "released_sets", "expired_sets", "flows", "octets",
     "counter_samples", "drop_samples",
 )
+HEARD = _record("kind", "domain", "protocol", "sequence", "records", "options", "whole", "has_uptime", "clock", "uptime",
+                "received")
+"""A note of the scan for the sequence accounting: a datagram, or (kind 1) records that were counted late.
+
+`records` of them are counted, `options` of these are of options; `whole`: all records of the datagram are known;
+has_uptime: 0 none, 1 beside a clock, 2 alone (sFlow)."""
 PROGRESS = _record("position", "sets", "released", "intake", "rows", "released_rows", "order", "ordinal", "newest",
-                   "changes", "dropped")
+                   "changes", "dropped", "heard")
 """How far a call of the scan has come."""
 COUNTS = _record("domains", "templates", "plans", "fields", "samplers", "waiting", "waiting_octets", "waiting_live",
                  "waiting_live_octets", "sightings", "datagrams", "newest")
 """How much of each table of the state is in use."""
 SITUATION = _record("start", "stop", "protocol", "domain", "intake", "received", "exported", "uptime", "has_uptime", "clock",
-                    "sequence", "header_rate", "records", "read", "faults", "full")
+                    "sequence", "header_rate", "records", "options", "read", "faults", "full")
 """The datagram that is being scanned."""
 
 GAPS_MAX = 64
+CONVENTIONS = 5
 SLOT_COUNT = 80
 
 
@@ -86,7 +100,9 @@ class State(NamedTuple):
     counts: Rows
     domains: Rows
     domain_table: Rows
+    sequences: Rows
     gaps: Rows
+    trials: Rows
     templates: Rows
     template_table: Rows
     plans: Rows
@@ -112,6 +128,7 @@ class Results(NamedTuple):
     intake: Rows
     faults: Rows
     changes: Rows
+    heard: Rows
     scratch: Rows
 
 

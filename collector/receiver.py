@@ -12,7 +12,6 @@ import ipaddress
 import queue
 import signal
 import socket
-import struct
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from collector import counters as places_of
 from collector.counters import DURABLE, DURABLE_BLOCK, KERNEL_DROPS, LOST, OWED, RECEIVED, REFUSED, Places
+from collector.drops import Drops, close_door, read_memory
 from collector.kernels import sockets as kernels
 from core import clock
 from core.addresses import parse_address
@@ -38,8 +38,12 @@ LOOK_NS = 100_000_000
 RETRY_SECONDS = 0.5
 
 _SO_RCVBUFFORCE = 33
-_SO_MEMINFO = 55
-_MEMINFO_DROPS = 8
+
+assert (kernels.RECEIVED, kernels.OCTETS, kernels.TRUNCATED, kernels.ERRORS, kernels.LISTENERS, kernels.LISTENERS_MAX,
+        kernels.LISTENER_WIDTH, kernels.LISTENER_RECEIVED, kernels.LISTENER_OCTETS, kernels.SIZES, kernels.SIZE_BOUNDS) == (
+    places_of.RECEIVED, places_of.OCTETS, places_of.TRUNCATED, places_of.RECEIVE_ERRORS, places_of.LISTENERS,
+    places_of.LISTENERS_MAX, places_of.LISTENER_WIDTH, places_of.LISTENER_RECEIVED, places_of.LISTENER_OCTETS,
+    places_of.DATAGRAM_SIZES, places_of.SIZE_BOUNDS), "the compiled loop counts where others read"
 
 
 @dataclass(frozen=True)
@@ -139,12 +143,7 @@ def buffer_advice(listeners: Sequence[Listener], wanted: int) -> str:
 
 def read_drops(listeners: Sequence[Listener]) -> int:
     """Datagrams that the kernel dropped at these sockets since they were opened."""
-    total = 0
-    for listener in listeners:
-        info = listener.socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36)
-        if len(info) >= 4 * (_MEMINFO_DROPS + 1):
-            total += struct.unpack_from("=I", info, 4 * _MEMINFO_DROPS)[0]
-    return total
+    return sum(read_memory(listener.socket)[0] for listener in listeners)
 
 
 # memory ---------------------------------------------------------------------------------------------------------------
@@ -187,7 +186,7 @@ def warm_up() -> None:
     """Compile the loop: it is called once without a socket."""
     memory = _Memory([])
     memory.state[kernels.STOPPING] = 1
-    memory.receive(_Buffer(), np.zeros(64, np.int64), 1)
+    memory.receive(_Buffer(), np.zeros(places_of.SIZE, np.int64), 1)
 
 
 # writing --------------------------------------------------------------------------------------------------------------
@@ -273,6 +272,8 @@ class Receiver:
         writer = JournalWriter(home.folder("journal"), collector, next_block=next_block)
         _name_the_gap(home, collector, self._counters, writer.next_block)
         self._drops_before = int(self._counters[KERNEL_DROPS])
+        self._drops = Drops([listener.socket for listener in listeners])
+        self._counters[places_of.LISTENERS : places_of.listener_at(places_of.LISTENERS_MAX - 1) + places_of.LISTENER_WIDTH] = 0
         self._memory = _Memory(listeners)
         self._writer = _Writer(writer, self._counters)
         self._stopping = False
@@ -288,7 +289,8 @@ class Receiver:
         looked = 0
         try:
             while self._writer.failure is None:
-                state[kernels.STOPPING] = self._stopping
+                if self._stopping and not state[kernels.STOPPING]:
+                    self._close_doors()
                 code = self._memory.receive(buffer, self._counters, self._sync_ns)
                 if code == kernels.FAILED:
                     raise RatemillError(f"the socket failed: {errno.errorcode.get(int(state[kernels.ERRNO]), 'error')}")
@@ -303,7 +305,14 @@ class Receiver:
         finally:
             self._look()
             self._writer.finish()
+            self._look()  # what came while the last block was written
         self._conclude()
+
+    def _close_doors(self) -> None:
+        """Take what is in the sockets, and nothing more."""
+        for listener in self._listeners:
+            close_door(listener.socket)
+        self._memory.state[kernels.STOPPING] = 1
 
     def _next_buffer(self) -> _Buffer:
         """A free buffer; waits while the disk is slower than the network. Raises RatemillError if the writer gave up."""
@@ -323,11 +332,23 @@ class Receiver:
         self._writer.full.put(buffer)
 
     def _look(self) -> None:
-        drops = self._drops_before + read_drops(self._listeners)
+        drops = self._drops_before + self._look_at_listeners()
         if drops > self._counters[KERNEL_DROPS]:
             log.warning("receiver", "the kernel dropped datagrams: its receive buffer was full",
                         dropped=drops - int(self._counters[KERNEL_DROPS]), total=drops)
         self._counters[KERNEL_DROPS] = drops
+
+    def _look_at_listeners(self) -> int:
+        """Note how each socket is; returns the drops of all of them."""
+        total, beyond = self._drops.look(), 0
+        for number, listener in enumerate(self._listeners):
+            drops = self._drops.counts[number]
+            beyond = beyond + drops if number >= places_of.LISTENERS_MAX - 1 else drops
+            at = places_of.listener_at(number)
+            self._counters[at + places_of.LISTENER_DROPS] = beyond
+            self._counters[at + places_of.LISTENER_BUFFER] = listener.granted
+            self._counters[at + places_of.LISTENER_QUEUED] = self._drops.queued[number]
+        return total
 
     def _conclude(self) -> None:
         if self._writer.failure is not None:

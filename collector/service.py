@@ -62,7 +62,7 @@ def run(home: Home, listen: Sequence[str], collector: str = "") -> int:
 
 def warm_up(settings: CollectorSettings) -> None:
     """Compile what decoding needs, once a version: a v5 datagram with one record goes through."""
-    if is_cold("collector.kernels.scan", "collector.kernels.rows", "collector.kernels.samples"):
+    if is_cold("collector.kernels.scan", "collector.kernels.rows", "collector.kernels.samples", "collector.kernels.sequences"):
         say("compiling kernels, once for this version: about half a minute")
     payload = np.zeros(56 + 72, np.uint8)
     payload[8], payload[16], payload[17], payload[57], payload[59] = 72, 17, 4, 5, 1
@@ -281,7 +281,9 @@ def statuses(home: Home) -> list[dict[str, Any]]:
             continue
         running = told["state"] != "stopped" and process_started(pid) == told["pid_started"] != 0
         state = told["state"] if running or told["state"] == "stopped" else "killed"
-        found.append({**told, **asdict(places_of.figures(home, collector)), "state": state, "running": running})
+        places = places_of.read_places(home, collector)
+        found.append({**told, **asdict(places_of.figures_of(places)), "state": state, "running": running,
+                      "listeners": places_of.listeners_of(places, told["listeners"])})
     return found
 
 

@@ -15,11 +15,11 @@ import numpy as np
 
 from collector import layout
 from collector.kernels import scan
-from collector.layout import GAPS_MAX, SLOT_COUNT, State
+from collector.layout import CONVENTIONS, GAPS_MAX, SLOT_COUNT, State
 from collector.registry import FIXED_LAYOUTS, packed_fields, registry
 from core.errors import DamagedFile
 
-_MAGIC = b"RMSTATE1"
+_MAGIC = b"RMSTATE2"
 _BEFORE_ALL = -(2**62)
 
 
@@ -46,7 +46,7 @@ _ROWED = {"domains": ("domains", layout.DOMAIN), "templates": ("templates", layo
           "samplers": ("samplers", layout.SAMPLER), "waiting": ("waiting", layout.WAITING),
           "waiting_octets": ("waiting_octets", np.dtype(np.uint8))}
 """Array → its count and its dtype."""
-_BESIDE = {"domains": ("gaps",), "plans": ("has", "places"), "fields": ("slots", "offsets")}
+_BESIDE = {"domains": ("sequences", "gaps", "trials"), "plans": ("has", "places"), "fields": ("slots", "offsets")}
 """Arrays that run along with another."""
 
 
@@ -54,7 +54,8 @@ def _empty() -> State:
     return State(
         counts=np.zeros(1, layout.COUNTS),
         domains=np.zeros(16, layout.DOMAIN), domain_table=np.full(64, -1, np.int32),
-        gaps=np.zeros((16, GAPS_MAX, 2), np.int64),
+        sequences=np.zeros(16, layout.SEQUENCE), gaps=np.zeros((16, GAPS_MAX, 3), np.int64),
+        trials=np.zeros((16, CONVENTIONS), np.int64),
         templates=np.zeros(16, layout.TEMPLATE), template_table=np.full(64, -1, np.int32),
         plans=np.zeros(16, layout.PLAN), has=np.zeros((16, SLOT_COUNT), np.uint8),
         places=np.zeros((16, SLOT_COUNT), np.int32),
@@ -86,7 +87,7 @@ class DecoderState:
         counts["newest"] = _BEFORE_ALL
         counts["domains"] = 1  # row 0: whatever there is no room for
         rest = self.arrays.domains[0]
-        rest["expected"] = rest["forgotten"] = rest["sflow_boot"] = -1
+        rest["sflow_boot"] = -1
         self.limits: layout.Limits | None = None
         self._index()
 
@@ -232,7 +233,9 @@ class DecoderState:
         for name in layout.DOMAIN.names or ():
             if name not in kept:
                 used[name] = 0
-        used["expected"] = used["forgotten"] = used["intake"] = -1
+        used["intake"] = -1
+        for beside in (self.arrays.sequences, self.arrays.gaps, self.arrays.trials):
+            beside[: len(used)] = np.zeros(1, beside.dtype)[0]
         for name in ("waiting", "waiting_octets", "waiting_live", "waiting_live_octets", "datagrams"):
             counts[name] = 0
         counts["newest"] = _BEFORE_ALL

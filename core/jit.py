@@ -197,29 +197,3 @@ load_be32 = _load(4, True)
 load_be64 = _load(8, True)
 load_le32 = _load(4, False)
 load_le64 = _load(8, False)
-
-
-def _load_at() -> Kernel:
-    """A function (address: integer) -> int64: the signed number of 32 bits that lies there, as the C library hands out."""
-    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-        import ctypes
-
-        return lambda address: ctypes.c_int32.from_address(int(address)).value
-
-    from llvmlite import ir
-    from numba.core import types
-    from numba.extending import intrinsic
-
-    def load(typing: Any, address: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            word = ir.IntType(32)
-            pointer = builder.inttoptr(arguments[0], word.as_pointer())
-            return builder.sext(builder.load(pointer), ir.IntType(64))
-
-        return types.int64(address), generate
-
-    made: Kernel = intrinsic(load)
-    return made
-
-
-load_int32_at = _load_at()

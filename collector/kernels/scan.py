@@ -1,9 +1,9 @@
 """The scan: one sequential walk over the datagrams of a journal block.
 
-It reads headers, accounts for sequence numbers and copies, keeps templates and options, and resolves every data set to an
-immutable plan, so that the fields can be decoded later, by anyone, in any order. Reads a block's body; writes the state
-(`collector.layout.State`) and the call's results (`collector.layout.Results`). It stops between two datagrams when a table
-might be too small for the next one and says which: the caller enlarges it and calls again.
+It reads headers, notes sequence numbers (for `sequences`), finds copies, keeps templates and options, and resolves every
+data set to an immutable plan, so that the fields can be decoded later, by anyone, in any order. Reads a block's body; writes
+the state (`collector.layout.State`) and the call's results (`collector.layout.Results`). It stops between two datagrams when
+a table might be too small for the next one and says which: the caller enlarges it and calls again.
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ from core.jit import inline_kernel, kernel, load_be16, load_be32, load_le32
 DONE = 0
 DOMAINS, TEMPLATES, PLANS, FIELDS, SAMPLERS, CHANGES, WAITING, WAITING_OCTETS, SIGHTINGS, SETS, RELEASED, INTAKE, BAD_BODY = (
     1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)
+HEARD = 14
 
 ENTRY_HEADER = 56
 RECEIVED_UNKNOWN = 1
 WORD = 0xFFFFFFFF
-HALF = 1 << 31
 QUARTER_MS = 900_000
-REBOOT_MS = 60_000  # a boot time that moves by more, together with a jump of the sequence, is a restart
-FAR_BEHIND = 65_536
 WAITING_OVERHEAD = 64
 VARIABLE = 65_535
 PADDING_MAX = 3
@@ -201,8 +199,6 @@ def open_domain(state: Any, limits: Any, high: Any, low: Any, domain: int, proto
     row["protocol"] = protocol
     row["first"] = received
     row["last"] = received
-    row["expected"] = -1
-    row["forgotten"] = -1
     row["sflow_boot"] = -1
     row["intake"] = -1
     at = configured_row(limits.exporters, high, low)
@@ -260,106 +256,19 @@ def seen_before(state: Any, limits: Any, words: Any, word: int, length: int, dom
 
 
 # Sequence numbers -----------------------------------------------------------------------------------------------------
-@kernel
-def remember_gap(row: Any, gaps: Any, start: int, length: int) -> None:
-    """Units that did not come; the oldest gap is forgotten (and stays missing) when there are too many."""
-    count = row["gaps"]
-    if count == len(gaps):
-        row["forgotten"] = (gaps[0, 0] + gaps[0, 1]) & WORD
-        for i in range(1, count):
-            gaps[i - 1, 0] = gaps[i, 0]
-            gaps[i - 1, 1] = gaps[i, 1]
-        count -= 1
-    gaps[count, 0] = start
-    gaps[count, 1] = length
-    row["gaps"] = count + 1
-
-
-@kernel
-def drop_gap(row: Any, gaps: Any, index: int) -> None:
-    for i in range(index + 1, row["gaps"]):
-        gaps[i - 1, 0] = gaps[i, 0]
-        gaps[i - 1, 1] = gaps[i, 1]
-    row["gaps"] -= 1
-
-
-@kernel
-def cut_gap(row: Any, gaps: Any, start: int, units: int) -> Any:
-    """Take [start, start + units) out of the gap that holds `start`: whether there is one. Missing shrinks with it."""
-    for i in range(row["gaps"]):
-        before = (start - gaps[i, 0]) & WORD
-        if before < gaps[i, 1]:
-            taken = min(units, gaps[i, 1] - before)
-            after = gaps[i, 1] - before - taken
-            row["missing"] -= taken
-            if before > 0:
-                gaps[i, 1] = before
-                if after > 0:
-                    remember_gap(row, gaps, (start + taken) & WORD, after)
-            elif after > 0:
-                gaps[i, 0] = (start + taken) & WORD
-                gaps[i, 1] = after
-            else:
-                drop_gap(row, gaps, i)
-            return True
-    return False
-
-
 @inline_kernel
-def account(state: Any, domain: int, sequence: int, units: int, has_uptime: int, clock: int, uptime: int) -> None:
-    """Compare a datagram's sequence number with what was expected, in the protocol's own unit."""
-    row = state.domains[domain]
-    gaps = state.gaps[domain]
-    rebooted = False
-    if has_uptime:
-        boot = (clock - uptime) & WORD
-        moved = (boot - row["boot"]) & WORD
-        rebooted = row["has_boot"] == 1 and min(moved, WORD + 1 - moved) > REBOOT_MS
-    ahead = (sequence - row["expected"]) & WORD
-    behind = (WORD + 1) - ahead
-    if row["expected"] >= 0 and ahead != 0 and not rebooted:
-        if ahead < HALF:
-            row["missing"] += ahead
-            remember_gap(row, gaps, row["expected"], ahead)
-        else:
-            if units > 0 and cut_gap(row, gaps, sequence, units):
-                row["reordered"] += 1
-                return
-            forgotten = row["forgotten"]
-            if behind < FAR_BEHIND * 16 and forgotten >= 0 and ((forgotten - sequence - 1) & WORD) < HALF:
-                row["reordered"] += 1
-                return
-            if units == 0 and behind < FAR_BEHIND:
-                return  # a message of templates only: it has no place of its own in the count
-            rebooted = True
-    if rebooted and row["expected"] >= 0 and ahead != 0:
-        row["restarts"] += 1
-        row["gaps"] = 0
-        row["forgotten"] = -1
-    row["expected"] = (sequence + units) & WORD
-    if has_uptime:
-        row["boot"] = boot
-        row["has_boot"] = 1
-
-
-@kernel
-def settle(state: Any, domain: int, sequence: int, units: int) -> None:
-    """Records of a message that was accounted for before they could be counted: what they left open is not missing."""
-    row = state.domains[domain]
-    gaps = state.gaps[domain]
-    if units == 0 or row["expected"] < 0 or cut_gap(row, gaps, sequence, units):
-        return
-    best = -1
-    nearest = np.int64(FAR_BEHIND)
-    for i in range(row["gaps"]):
-        distance = (gaps[i, 0] - sequence) & WORD
-        if distance < nearest:
-            nearest = distance
-            best = i
-    if best >= 0:
-        cut_gap(row, gaps, gaps[best, 0], units)
-    elif ((row["expected"] - sequence) & WORD) < FAR_BEHIND:
-        row["expected"] = (row["expected"] + units) & WORD
+def note_place(results: Any, kind: int, domain: int, protocol: int, sequence: int, records: int, received: int) -> Any:
+    """A new note for the sequence accounting (`layout.HEARD`)."""
+    progress = results.progress[0]
+    note = results.heard[progress["heard"]]
+    progress["heard"] += 1
+    note["kind"] = kind
+    note["domain"] = domain
+    note["protocol"] = protocol
+    note["sequence"] = sequence
+    note["records"] = records
+    note["received"] = received
+    return note
 
 
 # Records --------------------------------------------------------------------------------------------------------------
@@ -555,6 +464,8 @@ def read_set(data: Any, start: int, stop: int, plan_index: int, clipped: bool, s
     if cut and not clipped:  # a set that is cut off has been counted as such
         fault(results.faults, now, kinds["record_overrun"])
     now["records"] += records
+    if plan["options"]:
+        now["options"] += records
     if records == 0:
         return
     now["read"] += 1
@@ -677,8 +588,10 @@ def release(template: int, state: Any, limits: Any, results: Any, kinds: Any) ->
         if state.domains[domain]["protocol"] == IPFIX:
             if held["sequence"] < 0:
                 now["records"] += records  # of the very datagram that is being read
+                if plan["options"]:
+                    now["options"] += records
             else:
-                settle(state, domain, held["sequence"], records)
+                note_place(results, 1, domain, IPFIX, held["sequence"], records, held["received"])
         if plan["options"] and plan["informs"]:
             read_options(state.waiting_octets, start, stop, records, plan_index, domain, state, limits, results, kinds)
 
@@ -1123,16 +1036,21 @@ def read_header(data: Any, at: int, protocol: int, size: int, now: Any) -> Any:
 
 @inline_kernel
 def read_sequence(state: Any, results: Any, waiting_before: int) -> None:
-    """Account for the sequence number once the records of the datagram are counted."""
+    """Note the sequence number once the records of the datagram are counted."""
     now = results.situation[0]
     protocol = now["protocol"]
     if protocol == V1:
         return
-    by_records = protocol in (V5, V7, IPFIX)
-    units = now["records"] if by_records else np.int64(1)
-    account(state, now["domain"], now["sequence"], units, now["has_uptime"], now["clock"], now["uptime"])
+    note = note_place(results, 0, now["domain"], protocol, now["sequence"], now["records"], now["received"])
+    note["options"] = now["options"]
+    note["whole"] = now["faults"] == 0
+    note["has_uptime"] = 2 if protocol == SFLOW else now["has_uptime"]
+    note["clock"] = now["clock"]
+    note["uptime"] = now["uptime"]
     for i in range(waiting_before, state.counts[0]["waiting"]):
-        state.waiting[i]["sequence"] = (now["sequence"] + units) & WORD
+        state.waiting[i]["sequence"] = (now["sequence"] + now["records"]) & WORD
+        if state.waiting[i]["live"]:
+            note["whole"] = 0
 
 
 @inline_kernel
@@ -1147,6 +1065,7 @@ def identify(data: Any, entry: int, stop: int, words: Any, state: Any, limits: A
     received = np.int64(words[entry >> 3])
     now["protocol"] = protocol
     now["records"] = 0
+    now["options"] = 0
     now["read"] = 0
     now["faults"] = 0
     now["full"] = 0
@@ -1238,6 +1157,8 @@ def room(length: int, state: Any, limits: Any, results: Any) -> Any:
         return RELEASED
     if progress["intake"] + 1 > len(results.intake):
         return INTAKE
+    if progress["heard"] + counts["waiting_live"] + quarter > len(results.heard):
+        return HEARD
     return DONE
 
 
