@@ -20,6 +20,9 @@ _SIZE = 64
 RECEIVED, OCTETS, TRUNCATED = sockets.RECEIVED, sockets.OCTETS, sockets.TRUNCATED
 DURABLE, KERNEL_DROPS, REFUSED, LOST, DURABLE_BLOCK, OWED = 4, 5, 6, 7, 8, 9
 DECODED, DECODED_BLOCK, FLOWS = 32, 33, 34
+STREAM_RECEIVED, STREAM_OCTETS, SESSIONS, SESSIONS_OPEN, SESSIONS_REFUSED, HANDSHAKES_FAILED, SESSIONS_BROKEN, SESSIONS_IDLE = (
+    40, 41, 42, 43, 44, 45, 46, 47)
+STREAMS_HELD, STREAMS_HELD_MS, SESSIONS_JOURNALED = 48, 49, 50
 BEGUN = 0
 
 Places = NDArray[np.int64]
@@ -40,6 +43,20 @@ class Figures:
     truncated: int = 0
     octets: int = 0
     flows: int = 0
+    sessions: int = 0
+    """TCP and TLS connections that were accepted."""
+    sessions_open: int = 0
+    sessions_refused: int = 0
+    """Closed at once, or closed for others, because there were too many."""
+    handshakes_failed: int = 0
+    """TLS: no certificate, a wrong one, no TLS at all, too slow."""
+    sessions_broken: int = 0
+    """Closed because what they sent was no IPFIX."""
+    sessions_idle: int = 0
+    """Closed because they were silent for too long."""
+    streams_held: int = 0
+    """1 while no session is read because the journal can't take more."""
+    streams_held_ms: int = 0
 
 
 def counters_path(home: Home, collector: str) -> Path:
@@ -68,6 +85,15 @@ def figures(home: Home, collector: str) -> Figures:
 
 def figures_of(places: Places) -> Figures:
     return Figures(
-        received=int(places[RECEIVED]), durable=int(places[DURABLE]), decoded=int(places[DECODED]),
+        received=received(places), durable=int(places[DURABLE]), decoded=int(places[DECODED]),
         kernel_drops=int(places[KERNEL_DROPS]), refused=int(places[REFUSED]), lost=int(places[LOST]),
-        truncated=int(places[TRUNCATED]), octets=int(places[OCTETS]), flows=int(places[FLOWS]))
+        truncated=int(places[TRUNCATED]), octets=int(places[OCTETS] + places[STREAM_OCTETS]), flows=int(places[FLOWS]),
+        sessions=int(places[SESSIONS]), sessions_open=int(places[SESSIONS_OPEN]),
+        sessions_refused=int(places[SESSIONS_REFUSED]), handshakes_failed=int(places[HANDSHAKES_FAILED]),
+        sessions_broken=int(places[SESSIONS_BROKEN]), sessions_idle=int(places[SESSIONS_IDLE]),
+        streams_held=int(places[STREAMS_HELD]), streams_held_ms=int(places[STREAMS_HELD_MS]))
+
+
+def received(places: Places) -> int:
+    """Datagrams and messages of streams; two threads count them, each in its own place."""
+    return int(places[RECEIVED] + places[STREAM_RECEIVED])

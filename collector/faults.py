@@ -74,7 +74,7 @@ MEANINGS: dict[FaultKind, str] = {
     FaultKind.RATE_UNANNOUNCED: "no sampling rate is known and the policy is `reject`",
     FaultKind.DURATION_TOO_LONG: "a flow of 2^32 milliseconds or more",
     FaultKind.TIME_OUT_OF_RANGE: "a flow outside the years 1 to 9999",
-    FaultKind.TEMPLATE_REDEFINED: "IPFIX over TCP: a template is defined anew without having been withdrawn; the new one is read",
+    FaultKind.TEMPLATE_REDEFINED: "IPFIX over TCP: a template is defined anew without a withdrawal; the new one is read",
     FaultKind.STREAM_MALFORMED: "a TCP or TLS session does not go on with an IPFIX message (version, length): it was closed",
     FaultKind.STREAM_CUT: "a TCP or TLS session ended inside a message",
     FaultKind.COUNT_TOO_LARGE: "octets or packets of 2^48 or more in one record, scaled by its sampling rate",

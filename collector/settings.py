@@ -36,7 +36,7 @@ class Collector:
     listen: tuple[str, ...] = setting(
         ("0.0.0.0:2055", "[::]:2055"),
         what="Where to listen: ADDRESS:PORT (UDP, every protocol), tcp://ADDRESS:PORT or tls://ADDRESS:PORT (IPFIX).")
-    tls_certificate: str = setting("", what="PEM file of the certificate (chain) shown on tls:// addresses; relative to the home.")
+    tls_certificate: str = setting("", what="PEM file of the certificate (chain) shown on tls://; relative to the home.")
     tls_key: str = setting("", what="PEM file of its private key, without a passphrase.")
     tls_client_ca: str = setting("", what="PEM file of the CAs whose clients may send over TLS; empty: anybody may.")
     connections_max: int = setting(256, what="TCP and TLS connections at once.", unit="connections", lowest=1, highest=16384)

@@ -132,7 +132,8 @@ class DecoderState:
             size *= 2
         bounds = self.limits
         assert bounds is not None, "use() comes first"
-        most = {"domains": bounds.domains + scan.ROWS_BESIDE, "templates": bounds.templates, "samplers": bounds.samplers}.get(name)
+        most = {"domains": bounds.domains + scan.ROWS_BESIDE, "templates": bounds.templates,
+                "samplers": bounds.samplers}.get(name)
         if most is not None:
             size = max(min(size, most), len(getattr(self.arrays, name)))
         changed = {each: _enlarged(getattr(self.arrays, each), size) for each in (name, *_BESIDE.get(name, ()))}
@@ -192,8 +193,9 @@ class DecoderState:
             return
         mine = used[ports]
         order = np.lexsort((-mine["last"], mine["low"], mine["high"]))
+        high, low = mine["high"][order], mine["low"][order]
         changes = np.ones(len(order), bool)
-        changes[1:] = (mine["high"][order][1:] != mine["high"][order][:-1]) | (mine["low"][order][1:] != mine["low"][order][:-1])
+        changes[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
         first = np.maximum.accumulate(np.where(changes, np.arange(len(order)), 0))
         too_many = np.zeros(len(order), bool)
         too_many[order] = np.arange(len(order)) - first >= self.limits.ports
@@ -227,6 +229,11 @@ class DecoderState:
         order = np.lexsort((keys["ended"], keys["protocol"], keys["domain"], keys["low"], keys["high"]))
         sessions.retire(a.counts, a.domains, rows[order])
         self._index()
+
+    def warm_up(self) -> None:
+        """Compile what only the end of a session needs."""
+        compact_waiting(self.arrays)
+        sessions.retire(self.arrays.counts, self.arrays.domains, np.zeros(0, np.int64))
 
     # tidying ----------------------------------------------------------------------------------------------------------
     def tidy(self) -> None:
@@ -308,8 +315,8 @@ class DecoderState:
         """Keep templates and samplers only: sequence numbers, counts, waiting data and copies begin anew."""
         counts = self.arrays.counts[0]
         used = self.arrays.domains[: counts["domains"]]
-        kept = ("high", "low", "domain", "protocol", "session", "ended", "rate_numerator", "rate_denominator", "initialised", "configured",
-                "sflow_boot")
+        kept = ("high", "low", "domain", "protocol", "session", "ended", "rate_numerator", "rate_denominator", "initialised",
+                "configured", "sflow_boot")
         for name in layout.DOMAIN.names or ():
             if name not in kept:
                 used[name] = 0

@@ -98,8 +98,8 @@ def write_exporters(connection: sa.Connection, collector: str, rows: Iterable[Ex
     connection.execute(table.insert(), values)
 
 
-EXPORTER_SUMS = ("received", "missing", "duplicate", "reordered", "restarts", "faulted", "waiting", "sessions", "sessions_ended",
-                 "recycled")
+EXPORTER_SUMS = ("received", "missing", "duplicate", "reordered", "restarts", "faulted", "waiting", "sessions",
+                 "sessions_ended", "recycled")
 EXPORTER_COUNTS = (*EXPORTER_SUMS, "first", "last")
 
 

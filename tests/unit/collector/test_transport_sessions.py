@@ -116,7 +116,8 @@ def test_what_waits_in_a_session_is_given_up_when_it_ends() -> None:
 def test_a_template_may_come_after_its_data_in_the_same_session_only() -> None:
     decoder = decoder_of()
     decoded = decoder.feed(body_of([
-        message(framed(256, basic(1000)), session=1, begins=True), message(framed(256, basic(2000)), session=2, port=9, begins=True),
+        message(framed(256, basic(1000)), session=1, begins=True),
+        message(framed(256, basic(2000)), session=2, port=9, begins=True),
         message(TEMPLATE, session=2, port=9, sequence=1)]), 0)
     assert octets(decoded) == [2000]
     assert decoded.counts.waiting == 1
@@ -298,7 +299,8 @@ def test_how_the_journal_is_cut_into_blocks_changes_neither_flows_nor_counts(see
     for size in (1, 13, 1000):
         decoder = decoder_of()
         decoded = [decoder.feed(body_of(datagrams[at : at + size]), at) for at in range(0, len(datagrams), size)]
-        rows = sorted(pair for d in decoded for pair in zip(d.flows["received"].tolist(), d.flows["octets"].tolist(), strict=True))
+        rows = sorted((int(a), int(b)) for d in decoded
+                      for a, b in zip(d.flows["received"], d.flows["octets"], strict=True))
         found.append((rows, kinds(*decoded), decoder.state.exporters()))
     assert found[0] == found[1] == found[2]
 
