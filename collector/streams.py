@@ -277,7 +277,10 @@ class Streams(threading.Thread):
     # the loop ---------------------------------------------------------------------------------------------------------
     def run(self) -> None:
         try:
-            self._serve()
+            self.begin()
+            while not self._stopping:
+                self.turn()
+            self.conclude()
         except Exception as error:  # a thread's exception would be lost: the receiver stops and says it
             self.failure = RatemillError(f"TCP can't be received any more: {type(error).__name__}: {error}")
 
@@ -287,28 +290,30 @@ class Streams(threading.Thread):
         if self.is_alive():
             self.join()
 
-    def _serve(self) -> None:
+    def begin(self) -> None:
+        """Listen."""
         _raise_descriptors(self._settings.connections_max + _DESCRIPTORS_BESIDE)
         self._counters[places_of.SESSIONS_OPEN] = 0
         if self._counters[places_of.SESSIONS_JOURNALED]:
             self._end_all()
         self._hear(True)
-        while not self._stopping:
-            self._cutter.ready()
-            if self._cutter.was_held:
-                self._forgive()
-            again, self._again = self._again, []
-            for key, _ in self._selector.select(0 if again else self._cutter.seconds_left()):
-                if isinstance(key.data, StreamListener):
-                    self._accept(key.data)
-                elif key.data not in again:
-                    self._serve_one(key.data)
-            for session in again:
-                self._serve_one(session)
-            self._cutter.hand_over(only_if_due=True)
-            if clock.monotonic_ns() - self._tidied >= TIDY_NS:
-                self._tidy()
-        self._conclude()
+
+    def turn(self) -> None:
+        """Wait until somebody connects or sends, but not long; serve all of them once."""
+        self._cutter.ready()
+        if self._cutter.was_held:
+            self._forgive()
+        again, self._again = self._again, []
+        for key, _ in self._selector.select(0 if again else self._cutter.seconds_left()):
+            if isinstance(key.data, StreamListener):
+                self._accept(key.data)
+            elif key.data not in again:
+                self._serve_one(key.data)
+        for session in again:
+            self._serve_one(session)
+        self._cutter.hand_over(only_if_due=True)
+        if clock.monotonic_ns() - self._tidied >= TIDY_NS:
+            self._tidy()
 
     def _end_all(self) -> None:
         end_all(self._cutter, self._counters)
@@ -322,7 +327,7 @@ class Streams(threading.Thread):
             else:
                 self._selector.unregister(listener.socket)
 
-    def _conclude(self) -> None:
+    def conclude(self) -> None:
         """The receiver ends: what has arrived and was acknowledged is read, then sessions are closed."""
         for listener in self._listeners:
             listener.socket.close()
