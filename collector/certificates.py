@@ -9,15 +9,13 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
-from collector.settings import Collector
+from collector.settings import Collector, check_tls
 from core import clock
 from core.errors import RatemillError, SettingsError
 from runtime import log
 
 LOOK_NS = 5_000_000_000
 """How often the files are looked at."""
-ADVICE = ('write tls_certificate = "tls/collector.pem", tls_key = "tls/collector.key" and tls_client_ca = "tls/ca.pem" into '
-          "[collector]; `ratemill collect certificate` makes such files")
 
 
 def files_of(home: Path, settings: Collector) -> list[tuple[str, Path]]:
@@ -27,8 +25,7 @@ def files_of(home: Path, settings: Collector) -> list[tuple[str, Path]]:
 
 def server_context(home: Path, settings: Collector) -> ssl.SSLContext:
     """What a listener for tls:// shows and asks for. Raises SettingsError, naming the key."""
-    if not settings.tls_certificate or not settings.tls_key:
-        raise SettingsError("ratemill.toml, [collector]: listening on tls:// needs tls_certificate and tls_key", ADVICE)
+    check_tls(settings)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.num_tickets = 0  # an exporter never reads: a ticket that lies unread would turn its goodbye into a reset

@@ -123,8 +123,20 @@ def sections() -> dict[str, type[Any]]:
     return {"collector": Collector, "sampling": Sampling, "time": Time, "exporter": Exporter}
 
 
+def check_tls(collector: Collector) -> None:
+    """Raises SettingsError if nothing says what is shown on tls://."""
+    if not collector.tls_certificate or not collector.tls_key:
+        raise SettingsError(
+            "ratemill.toml, [collector]: listening on tls:// needs tls_certificate and tls_key",
+            'write tls_certificate = "tls/collector.pem", tls_key = "tls/collector.key" and tls_client_ca = "tls/ca.pem" '
+            "into [collector]; `ratemill collect certificate` makes such files")
+
+
 def from_document(document: Document) -> CollectorSettings:
     """Read and check the sections. Raises SettingsError."""
+    collector = read_section(document, "collector", Collector)
+    if any(text.startswith("tls://") for text in collector.listen):
+        check_tls(collector)
     exporters = read_list(document, "exporter", Exporter)
     seen: set[bytes] = set()
     for exporter in exporters:
@@ -133,7 +145,7 @@ def from_document(document: Document) -> CollectorSettings:
             raise SettingsError(f"ratemill.toml: two [[exporter]] have the address {shown}", "put their keys together")
         seen.add(exporter.address)
     return CollectorSettings(
-        read_section(document, "collector", Collector),
+        collector,
         read_section(document, "sampling", Sampling),
         read_section(document, "time", Time),
         exporters,

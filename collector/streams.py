@@ -272,6 +272,7 @@ class Streams(threading.Thread):
         self._deaf = False
         self._must_end_all = True
         self._stopping = False
+        counters[places_of.SESSIONS_OPEN] = 0
         self.failure: RatemillError | None = None
 
     # the loop ---------------------------------------------------------------------------------------------------------
@@ -293,7 +294,6 @@ class Streams(threading.Thread):
     def begin(self) -> None:
         """Listen."""
         _raise_descriptors(self._settings.connections_max + _DESCRIPTORS_BESIDE)
-        self._counters[places_of.SESSIONS_OPEN] = 0
         if self._counters[places_of.SESSIONS_JOURNALED]:
             self._end_all()
         self._hear(True)
@@ -330,6 +330,7 @@ class Streams(threading.Thread):
     def conclude(self) -> None:
         """The receiver ends: what has arrived and was acknowledged is read, then sessions are closed."""
         for listener in self._listeners:
+            self._accept(listener)  # it may have sent already
             listener.socket.close()
         for session in list(self._sessions.values()):
             for _ in range(DRAIN_ROUNDS):

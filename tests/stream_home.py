@@ -18,7 +18,7 @@ from core.errors import RatemillError
 from storage.home import Home
 from storage.journal import JournalReader
 
-PATIENCE_S = 60
+PATIENCE_S = 240
 
 
 class Entry(NamedTuple):

@@ -69,8 +69,9 @@ def test_a_message_of_the_greatest_length_and_one_of_the_least_are_taken(tmp_pat
     assert payloads == [great, least] * 70
 
 
-@pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\x00\x09\x00\x20" + bytes(28), b"\x00\x0a\x00\x0f" + bytes(40),
-                                     b"\x16\x03\x01\x02\x00\x01\x00\x01", bytes(4)])
+@pytest.mark.parametrize("garbage", [
+    b"GET / HTTP/1.1\r\n\r\n", b"\x00\x09\x00\x20" + bytes(28), b"\x00\x0a\x00\x0f" + bytes(40),
+    b"\x16\x03\x01\x02\x00\x01\x00\x01", bytes(4)])
 def test_what_is_no_ipfix_ends_its_session_with_a_fault(tmp_path: Path, garbage: bytes,
                                                        capfd: pytest.CaptureFixture[str]) -> None:
     home = make_home(tmp_path)
@@ -394,10 +395,10 @@ def test_an_exporter_without_a_right_certificate_is_refused(tmp_path: Path, keys
 
 def test_without_a_client_ca_anybody_may_send(tmp_path: Path, keys: Home) -> None:
     home = make_home(tmp_path)
-    with receiving(home, "tls://127.0.0.1:0", settings=tls_settings(keys, tls_client_ca="")) as one:
-        with exporter_context(keys, None).wrap_socket(one.connect(), server_hostname="localhost") as client:
-            client.sendall(HELLO)
-            one.wait_for(received=1)
+    with (receiving(home, "tls://127.0.0.1:0", settings=tls_settings(keys, tls_client_ca="")) as one,
+          exporter_context(keys, None).wrap_socket(one.connect(), server_hostname="localhost") as client):
+        client.sendall(HELLO)
+        one.wait_for(received=1)
 
 
 @pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", HELLO, b"\x16\x03\x01\xff\xff" + bytes(300), b""])
@@ -474,7 +475,8 @@ def test_an_address_to_listen_on_has_a_transport(text: str, transport: str, host
     assert parse_listen(str(found)) == found
 
 
-@pytest.mark.parametrize("text", ["http://127.0.0.1:80", "tcp://127.0.0.1", "://127.0.0.1:1", "tls://::1:4740", "tcp:/127.0.0.1:1"])
+@pytest.mark.parametrize("text", ["http://127.0.0.1:80", "tcp://127.0.0.1", "://127.0.0.1:1", "tls://::1:4740",
+                                  "tcp:/127.0.0.1:1"])
 def test_other_addresses_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not ADDRESS:PORT"):
         parse_listen(text)

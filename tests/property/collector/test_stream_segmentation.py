@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def journal_of(folder: Path, segments: list[bytes]) -> list[Entry]:
 
 def cut_at(stream: bytes, places: list[int]) -> list[bytes]:
     edges = sorted({0, len(stream), *(place % (len(stream) + 1) for place in places)})
-    return [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [stream[a:b] for a, b in pairwise(edges)]
 
 
 def expected_of(stream: bytes) -> list[tuple[bytes, int]]:
@@ -120,6 +121,7 @@ def test_more_messages_than_a_block_holds_stay_in_order() -> None:
         place[kernels.USED] = place[kernels.ENTRIES] = 0
         buffer = Buffer()
         code = kernels.cut(place, source, session, np.zeros(32, np.uint8), buffer.body, buffer.words)
-        taken += [int.from_bytes(buffer.body[at * 72 + 64 : at * 72 + 68].tobytes(), "big") for at in range(place[kernels.ENTRIES])]
+        for at in range(0, 72 * int(place[kernels.ENTRIES]), 72):
+            taken.append(int.from_bytes(buffer.body[at + 64 : at + 68].tobytes(), "big"))
     assert code == kernels.WHOLE
     assert taken == list(range(10_000))
