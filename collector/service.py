@@ -62,7 +62,7 @@ def run(home: Home, listen: Sequence[str], collector: str = "") -> int:
 
 def warm_up(settings: CollectorSettings) -> None:
     """Compile what decoding needs, once a version: a v5 datagram with one record goes through."""
-    if is_cold("collector.kernels.scan", "collector.kernels.rows", "collector.kernels.samples", "collector.kernels.sessions"):
+    if is_cold("collector.kernels.scan", "collector.kernels.rows", "collector.kernels.samples", "collector.kernels.upkeep"):
         say("compiling kernels, once for this version: about half a minute")
     payload = np.zeros(56 + 72, np.uint8)
     payload[8], payload[16], payload[17], payload[57], payload[59] = 72, 17, 4, 5, 1

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from collector import layout
-from collector.kernels import scan, sessions
-from collector.kernels.waiting import compact_waiting
+from collector.kernels import scan, upkeep
 from collector.layout import GAPS_MAX, SLOT_COUNT, State
 from collector.registry import FIXED_LAYOUTS, packed_fields, registry
 from core.errors import DamagedFile
@@ -172,7 +171,7 @@ class DecoderState:
 
     def _set_sightings(self, used: layout.Rows, size: int) -> None:
         table = _no_sightings(size)
-        scan.insert_sightings(np.ascontiguousarray(used), table)
+        upkeep.insert_sightings(np.ascontiguousarray(used), table)
         self.arrays = self.arrays._replace(sightings=table)
         self.arrays.counts[0]["sightings"] = len(used)
 
@@ -215,7 +214,7 @@ class DecoderState:
         if not self._count("ended"):
             return
         a = self.arrays
-        compact_waiting(a)
+        upkeep.compact_waiting(a)
         used = a.domains[: self._count("domains")]
         over = (used["ended"] == scan.ENDED) | (used["ended"] == scan.RECYCLED)
         self._compact_templates(~over[a.templates["domain"][: self._count("templates")]])
@@ -227,19 +226,19 @@ class DecoderState:
         rows = rows[rows > 0]
         keys = used[rows]
         order = np.lexsort((keys["ended"], keys["protocol"], keys["domain"], keys["low"], keys["high"]))
-        sessions.retire(a.counts, a.domains, rows[order])
+        upkeep.retire(a.counts, a.domains, rows[order])
         self._index()
 
     def warm_up(self) -> None:
         """Compile what only the end of a session needs."""
-        compact_waiting(self.arrays)
-        sessions.retire(self.arrays.counts, self.arrays.domains, np.zeros(0, np.int64))
+        upkeep.compact_waiting(self.arrays)
+        upkeep.retire(self.arrays.counts, self.arrays.domains, np.zeros(0, np.int64))
 
     # tidying ----------------------------------------------------------------------------------------------------------
     def tidy(self) -> None:
         """Close holes, once they are many: released data, plans and templates that nothing refers to any more."""
         if self._count("waiting") > self._count("waiting_live"):
-            compact_waiting(self.arrays)
+            upkeep.compact_waiting(self.arrays)
         templates = self.arrays.templates[: self._count("templates")]
         idle = (templates["plan"] < 0) & (templates["waiting_first"] < 0)
         live = len(templates) - int(idle.sum())
@@ -324,7 +323,7 @@ class DecoderState:
         for name in ("waiting", "waiting_octets", "waiting_live", "waiting_live_octets", "datagrams"):
             counts[name] = 0
         counts["newest"] = BEFORE_ALL
-        compact_waiting(self.arrays)
+        upkeep.compact_waiting(self.arrays)
         self._set_sightings(self.arrays.sightings[:0], 1024)
 
     # saving -----------------------------------------------------------------------------------------------------------

@@ -127,14 +127,12 @@ def _connect(to: Target, source: str) -> socket.socket:
 
 
 def _say_goodbye(connection: socket.socket) -> None:
-    """End our side and wait for the other: it closes when it has read everything, or says why it does not."""
+    """End our side and wait for the other: it closes when it has read everything, or says why it does not.
+
+    With TLS 1.3 this is when a refused certificate is heard of.
+    """
     if isinstance(connection, ssl.SSLSocket):
-        try:
-            connection.unwrap().close()
-        except ssl.SSLEOFError:
-            return  # it closed without a word, behind our last one
-        except ssl.SSLSyscallError:
-            return
+        connection.unwrap().close()
         return
     connection.shutdown(socket.SHUT_WR)
     while connection.recv(4096):

@@ -21,11 +21,9 @@ DOMAINS, TEMPLATES, PLANS, FIELDS, SAMPLERS, CHANGES, WAITING, WAITING_OCTETS, S
 
 ENTRY_HEADER = 56
 RECEIVED_UNKNOWN, SESSION_BEGINS, SESSION_ENDS, STREAM_MALFORMED, STREAM_CUT, SESSIONS_LOST = 1, 2, 4, 8, 16, 32  # of entries
-TCP = 6
-UDP_SESSION, TCP_SESSION = 1, 2
+TCP, UDP_SESSION, TCP_SESSION = 6, 1, 2
 IN_USE, ENDED, RECYCLED, FREE = 0, 1, 2, 3
-BLOCK_ENTRIES_MAX = 4096
-ROWS_BESIDE = 2 * BLOCK_ENTRIES_MAX  # rows of sessions that ended in this block or were recycled before it
+BLOCK_ENTRIES_MAX, ROWS_BESIDE = 4096, 8192  # beside: rows of sessions that ended in this block or were recycled before it
 WORD = 0xFFFFFFFF
 HALF = 1 << 31
 QUARTER_MS = 900_000
@@ -161,21 +159,6 @@ def index_tables(counts: Any, domains: Any, domain_table: Any, templates: Any, t
         sampler_table[-1 - find_sampler(samplers, sampler_table, row["domain"], row["kind"], row["identifier"])] = i
 
 
-@kernel
-def insert_sightings(rows: Any, table: Any) -> None:
-    """Enter `rows` into the (empty) open-addressing array `table`."""
-    mask = len(table) - 1
-    for i in range(len(rows)):
-        at = np.int64(rows[i]["first"] & np.uint64(mask))
-        while table[at]["domain"] >= 0:
-            at = (at + 1) & mask
-        table[at]["first"] = rows[i]["first"]
-        table[at]["second"] = rows[i]["second"]
-        table[at]["domain"] = rows[i]["domain"]
-        table[at]["serial"] = rows[i]["serial"]
-        table[at]["received"] = rows[i]["received"]
-
-
 # Bookkeeping ----------------------------------------------------------------------------------------------------------
 @kernel
 def fault(faults: Any, now: Any, kind: int) -> None:
@@ -203,11 +186,10 @@ def free_domain(state: Any) -> Any:
                 counts["free"] -= 1
                 counts["free_from"] = i + 1
                 return i
-    index = counts["domains"]
-    if index >= len(state.domains):
+    if counts["domains"] >= len(state.domains):
         return -1
-    counts["domains"] = index + 1
-    return index
+    counts["domains"] += 1
+    return counts["domains"] - 1
 
 
 @kernel
@@ -217,9 +199,7 @@ def open_domain(state: Any, limits: Any, high: Any, low: Any, domain: int, proto
     if found >= 0:
         return found
     counts = state.counts[0]
-    if counts["domains"] - counts["ended"] - counts["free"] >= limits.domains:
-        return 0
-    index = free_domain(state)
+    index = free_domain(state) if counts["domains"] - counts["ended"] - counts["free"] < limits.domains else np.int64(-1)
     if index < 0:
         return 0
     counts["opened"] += 1
@@ -1210,17 +1190,10 @@ def session_of(data: Any, entry: int, high: Any, low: Any, limits: Any) -> Any:
     """The number of an entry's transport session, 0 where all that comes from an address is one."""
     port = np.int64(data[entry + 12]) | (np.int64(data[entry + 13]) << 8)
     if data[entry + 16] == TCP:
-        return (np.int64(TCP_SESSION) << 48) | (port << 32) | le32(data, entry + 20)
+        return (np.int64(TCP_SESSION) << 48) | (port << 32) | load_le32(data, entry + 20)
     if is_keyed_by_port(limits, high, low):
         return (np.int64(UDP_SESSION) << 48) | (port << 32)
     return np.int64(0)
-
-
-@kernel
-def end_domain(state: Any, index: int, how: int) -> None:
-    """A transport session is over: its row is found no more, and goes when the next block begins."""
-    state.domains[index]["ended"] = how
-    state.counts[0]["ended"] += 1
 
 
 @kernel
@@ -1238,7 +1211,8 @@ def note_session(data: Any, entry: int, stop: int, words: Any, state: Any, limit
         if row["ended"] != IN_USE or row["session"] >> 48 != TCP_SESSION:
             continue
         if flags & SESSIONS_LOST or (row["session"] == session and row["high"] == high and row["low"] == low):
-            end_domain(state, i, ENDED)
+            row["ended"] = ENDED  # it is found no more, and goes when the next block begins
+            state.counts[0]["ended"] += 1
             first = i if first < 0 else first
     if not flags & (SESSION_ENDS | SESSIONS_LOST):
         return False
@@ -1246,18 +1220,13 @@ def note_session(data: Any, entry: int, stop: int, words: Any, state: Any, limit
         open_intake(state, results, first, received)
     if flags & (STREAM_MALFORMED | STREAM_CUT):
         at = entry + ENTRY_HEADER
-        known = stop - at >= 16 and be16(data, at) == IPFIX
-        now["faults"] = 0
-        take_in(state, limits, results, high, low, be32(data, at + 12) if known else np.int64(0),
+        known = stop - at >= 16 and load_be16(data, at) == IPFIX
+        take_in(state, limits, results, high, low, load_be32(data, at + 12) if known else np.int64(0),
                 np.int64(IPFIX) if known else np.int64(0), np.int64(0), received)
-        if now["domain"] == 0:
-            fault(results.faults, now, kinds["domains_full"])
-        elif flags & STREAM_MALFORMED:
-            fault(results.faults, now, kinds["stream_malformed"])
-        else:
-            fault(results.faults, now, kinds["stream_cut"])
-        state.domains[now["domain"]]["faulted"] += 1
-        results.intake[now["intake"]]["faulted"] += 1
+        now["faults"] = 0
+        now["read"] = 0
+        fault(results.faults, now, kinds["stream_malformed"] if flags & STREAM_MALFORMED else kinds["stream_cut"])
+        close_datagram(state, results)
         state.counts[0]["datagrams"] += 1
     return True
 
@@ -1330,8 +1299,7 @@ def room(length: int, state: Any, limits: Any, results: Any) -> Any:
     counts = state.counts[0]
     progress = results.progress[0]
     quarter = length // 4 + 2
-    if counts["domains"] == len(state.domains) and counts["free"] == 0 and (
-            counts["domains"] < limits.domains + ROWS_BESIDE):
+    if counts["domains"] == len(state.domains) and counts["free"] == 0 and len(state.domains) < limits.domains + ROWS_BESIDE:
         return DOMAINS
     if counts["templates"] + quarter > len(state.templates) and len(state.templates) < limits.templates:
         return TEMPLATES

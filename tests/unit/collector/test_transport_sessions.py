@@ -240,6 +240,21 @@ def test_the_state_does_not_grow_with_reconnects() -> None:
     assert decoder.state.arrays.counts[0]["domains"] < 20
 
 
+def test_a_row_that_is_used_again_keeps_nothing_of_its_owner_before() -> None:
+    from exports import ipfix_options_template
+
+    options = framed(3, ipfix_options_template(300, [(149, 4), (160, 8)])) + framed(300, bytes(4) + (5).to_bytes(8, "big"))
+    decoder = decoder_of(exporters=(Exporter(parse_address("192.0.2.1"), sampling=50),))
+    decoder.feed(body_of([part for n in range(1, 4) for part in (
+        message(TEMPLATE, options, framed(256, basic()), session=n, sequence=100 * n, begins=True), end(n))]), 0)
+    decoded = decoder.feed(body_of([
+        message(TEMPLATE, framed(256, basic()), session=n, port=n, begins=True, source=f"192.0.2.{n}", sequence=5)
+        for n in range(10, 16)]), 1)
+    assert decoder.state.arrays.counts[0]["domains"] <= 8, "rows are used again"
+    assert decoded.flows["rate_numerator"].tolist() == [1] * 6
+    assert {(row.missing, row.restarts, row.received) for row in decoder.state.exporters()} == {(0, 0, 3), (0, 0, 1)}
+
+
 def test_a_table_of_domains_that_is_full_has_room_again_when_sessions_end() -> None:
     decoder = decoder_of(domains_max=4)
     for n in range(1, 40, 3):

@@ -1,8 +1,11 @@
-"""What becomes of transport sessions that are over: their counts go on, their rows are used again."""
+"""What is done to the decoder's tables between two calls of the scan: waiting data is moved together, copies are entered anew,
+transport sessions that are over leave their counts and their rows."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import numpy as np
 
 from core.jit import inline_kernel, kernel
 
@@ -11,6 +14,61 @@ SERIALS_APART = 1 << 21
 """More than any duplicate window: what a row saw before is no copy of what it sees for its next owner."""
 
 
+@kernel
+def insert_sightings(rows: Any, table: Any) -> None:
+    """Enter `rows` into the (empty) open-addressing array `table`."""
+    mask = len(table) - 1
+    for i in range(len(rows)):
+        at = np.int64(rows[i]["first"] & np.uint64(mask))
+        while table[at]["domain"] >= 0:
+            at = (at + 1) & mask
+        table[at]["first"] = rows[i]["first"]
+        table[at]["second"] = rows[i]["second"]
+        table[at]["domain"] = rows[i]["domain"]
+        table[at]["serial"] = rows[i]["serial"]
+        table[at]["received"] = rows[i]["received"]
+
+
+@kernel
+def compact_waiting(state: Any) -> None:
+    """Close the holes that released and expired sets have left; order is kept."""
+    counts = state.counts[0]
+    for i in range(counts["templates"]):
+        state.templates[i]["waiting_first"] = -1
+        state.templates[i]["waiting_last"] = -1
+    kept = np.int64(0)
+    octets = np.int64(0)
+    for i in range(counts["waiting"]):
+        held = state.waiting[i]
+        if not held["live"]:
+            continue
+        for k in range(held["length"]):
+            state.waiting_octets[octets + k] = state.waiting_octets[held["offset"] + k]
+        target = state.waiting[kept]
+        target["template"] = held["template"]
+        target["length"] = held["length"]
+        target["received"] = held["received"]
+        target["exported"] = held["exported"]
+        target["uptime"] = held["uptime"]
+        target["domain"] = held["domain"]
+        target["sequence"] = held["sequence"]
+        target["header_rate"] = held["header_rate"]
+        target["live"] = 1
+        target["offset"] = octets
+        target["next"] = -1
+        owner = state.templates[target["template"]]
+        if owner["waiting_last"] >= 0:
+            state.waiting[owner["waiting_last"]]["next"] = kept
+        else:
+            owner["waiting_first"] = kept
+        owner["waiting_last"] = kept
+        octets += target["length"]
+        kept += 1
+    counts["waiting"] = kept
+    counts["waiting_octets"] = octets
+
+
+# Transport sessions --------------------------------------------------------------------------------------------------
 @kernel
 def retire(counts: Any, domains: Any, order: Any) -> None:
     """Fold the counts of each session that is over into the row of its exporter, domain and protocol, and free its own.
@@ -69,7 +127,8 @@ def fold(row: Any, into: Any) -> None:
 
 @inline_kernel
 def empty(row: Any) -> None:
-    """No counts."""
+    """No counts, and nothing that was set for its exporter."""
+    row["configured"] = 0
     row["received"] = 0
     row["decoded"] = 0
     row["faulted"] = 0
