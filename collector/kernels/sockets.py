@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, types
+from numba import types
 
 from core.jit import inline_kernel, kernel
 
@@ -45,7 +45,7 @@ _errno = types.ExternalFunction("__errno_location", types.CPointer(types.int32)(
 
 @inline_kernel
 def last_error() -> Any:
-    return np.int64(carray(_errno(), 1)[0])
+    return np.int64(_errno()[0])
 
 
 @inline_kernel
