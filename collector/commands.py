@@ -23,10 +23,11 @@ def _group() -> None:
 
 @collect.command("run")
 def run(
-    listen: list[str] = typer.Option([], "--listen", metavar="ADDR:PORT", help="Where to listen; may be repeated."),
+    listen: list[str] = typer.Option([], "--listen", metavar="ADDR:PORT", help=(
+        "Where to listen; may be repeated. ADDR:PORT is UDP; tcp://ADDR:PORT and tls://ADDR:PORT take IPFIX.")),
     collector: str = typer.Option("", "--collector", metavar="ID", help="Name of this collector, if there are several."),
 ) -> None:
-    """Receive datagrams and decode them until SIGTERM; every port takes every protocol."""
+    """Receive datagrams and decode them until SIGTERM; every UDP port takes every protocol. SIGHUP: new certificate."""
     from collector import service
 
     code = service.run(this_home(), listen, _collector_id(collector))
@@ -53,6 +54,27 @@ def status() -> None:
     from runtime.output import emit_object
 
     emit_object(service.describe(this_home()))
+
+
+@collect.command("certificate")
+def certificate(
+    host: list[str] = typer.Option([], "--host", metavar="NAME|ADDR", help=(
+        "What exporters call this collector; may be repeated. Default: this machine's name and loopback.")),
+    client: str = typer.Option("", "--client", metavar="NAME", help="Make the certificate of an exporter instead."),
+    days: int = typer.Option(825, "--days", min=1, max=3650, help="How long it is valid."),
+    renew: bool = typer.Option(False, "--renew", help="Make a new one where there is one; the CA stays."),
+    reason: str = options.REASON,
+) -> None:
+    """Make certificates for IPFIX over TLS, with a CA of the home's own in HOME/tls; what is there stays."""
+    from collector import authority
+    from core.actor import current
+    from runtime.output import emit_object, say
+
+    made = authority.make(this_home(), current(reason or "collect certificate"), hosts=host, client=client, days=days,
+                          renew=renew)
+    emit_object(made.document())
+    for line in made.advice():
+        say(line)
 
 
 @collect.command("replay")
@@ -89,7 +111,8 @@ def replay(
 
 @collect.command("send")
 def send(
-    to: str = typer.Option(..., "--to", metavar="HOST:PORT", help="Where the collector listens."),
+    to: str = typer.Option(..., "--to", metavar="HOST:PORT", help=(
+        "Where the collector listens; tcp://HOST:PORT or tls://HOST:PORT for IPFIX over a stream.")),
     protocol: str = typer.Option(..., "--protocol", metavar="v5|v9|ipfix|sflow", help="In which protocol to export."),
     count: int = typer.Option(..., "--flows", min=1, max=50_000_000, help="How many flows."),
     rate: int = typer.Option(0, "--rate", min=0, help="Datagrams a second; 0: as fast as they go."),
@@ -101,12 +124,17 @@ def send(
     sampling: int = typer.Option(1, "--sampling", min=1, max=2**32 - 1, help="Announce this sampling rate."),
     domain: int = typer.Option(0, "--domain", min=0, max=2**32 - 1, help="Observation domain, engine or sub-agent."),
     manifest: str = typer.Option("", "--manifest", metavar="FILE", help="Write what was sent, and what must be reported."),
+    ca: str = typer.Option("", "--ca", metavar="FILE", help="TLS: believe certificates of these CAs; default: the system's."),
+    certificate: str = typer.Option("", "--certificate", metavar="FILE", help="TLS: show this certificate (PEM)."),
+    key: str = typer.Option("", "--key", metavar="FILE", help="TLS: its private key; default: in the same file."),
 ) -> None:
     """Be an exporter: send flows made from a seed, and lose some of them on purpose."""
     from collector.exporter import commands
+    from collector.exporter.stream import Tls
 
     commands.send(to, protocol, count, rate=rate, seed=seed, loss=loss, duplicate=duplicate, reorder=reorder,
-                  source=source, sampling=sampling, domain=domain, manifest=manifest)
+                  source=source, sampling=sampling, domain=domain, manifest=manifest,
+                  tls=Tls(ca, certificate, key))
 
 
 @exporters.command("list")

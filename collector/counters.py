@@ -62,7 +62,9 @@ WORKERS, WORKERS_MAX, WORKER_WIDTH = 352, 8, 32
 WORKER_BLOCKS, WORKER_DATAGRAMS, WORKER_FLOWS, WORKER_DECODE_NS, WORKER_COMMITTED_AT, WORKER_COMMITS = 0, 1, 2, 3, 4, 8
 """Blocks, datagrams, flows; time in the decoder; instant of the last commit; histogram of how long commits took."""
 
-STREAMS, STREAMS_WIDTH = 608, 64
+# Streams: messages and octets taken, connections by what became of them, and how long none was read.
+(STREAM_RECEIVED, STREAM_OCTETS, SESSIONS, SESSIONS_OPEN, SESSIONS_REFUSED, HANDSHAKES_FAILED, SESSIONS_BROKEN, SESSIONS_IDLE,
+ STREAMS_HELD, STREAMS_HELD_MS, SESSIONS_JOURNALED) = range(608, 619)
 
 Places = NDArray[np.int64]
 
@@ -82,6 +84,20 @@ class Figures:
     truncated: int = 0
     octets: int = 0
     flows: int = 0
+    sessions: int = 0
+    """TCP and TLS connections that were accepted."""
+    sessions_open: int = 0
+    sessions_refused: int = 0
+    """Closed at once, or closed for others, because there were too many."""
+    handshakes_failed: int = 0
+    """TLS: no certificate, a wrong one, no TLS at all, too slow."""
+    sessions_broken: int = 0
+    """Closed because what they sent was no IPFIX."""
+    sessions_idle: int = 0
+    """Closed because they were silent for too long."""
+    streams_held: int = 0
+    """1 while no session is read because the journal can't take more."""
+    streams_held_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +142,18 @@ def figures(home: Home, collector: str) -> Figures:
 
 def figures_of(places: Places) -> Figures:
     return Figures(
-        received=int(places[RECEIVED]), durable=int(places[DURABLE]), decoded=int(places[DECODED]),
+        received=received(places), durable=int(places[DURABLE]), decoded=int(places[DECODED]),
         kernel_drops=int(places[KERNEL_DROPS]), refused=int(places[REFUSED]), lost=int(places[LOST]),
-        truncated=int(places[TRUNCATED]), octets=int(places[OCTETS]), flows=int(places[FLOWS]))
+        truncated=int(places[TRUNCATED]), octets=int(places[OCTETS] + places[STREAM_OCTETS]), flows=int(places[FLOWS]),
+        sessions=int(places[SESSIONS]), sessions_open=int(places[SESSIONS_OPEN]),
+        sessions_refused=int(places[SESSIONS_REFUSED]), handshakes_failed=int(places[HANDSHAKES_FAILED]),
+        sessions_broken=int(places[SESSIONS_BROKEN]), sessions_idle=int(places[SESSIONS_IDLE]),
+        streams_held=int(places[STREAMS_HELD]), streams_held_ms=int(places[STREAMS_HELD_MS]))
 
 
 def undecoded(places: Places) -> int:
     """Datagrams that were received, are not lost, and are not yet flows."""
-    return max(0, int(places[RECEIVED] - places[DECODED] - places[REFUSED] - places[LOST]))
+    return max(0, received(places) - int(places[DECODED] + places[REFUSED] + places[LOST]))
 
 
 def undecoded_blocks(places: Places) -> int:
@@ -174,3 +194,8 @@ def histogram(places: Places, at: int, bounds: Sequence[int]) -> Histogram:
     """The histogram that begins at a place."""
     counts = places[at : at + len(bounds) + 1]
     return Histogram(tuple(counts.tolist()), int(places[at + len(bounds) + 1]))
+
+
+def received(places: Places) -> int:
+    """Datagrams and messages of streams; two threads count them, each in its own place."""
+    return int(places[RECEIVED] + places[STREAM_RECEIVED])

@@ -17,7 +17,7 @@ from collector.columns import FlowColumns
 from collector.faults import KIND_COUNT, KINDS, FaultKind
 from collector.kernels import rows, samples, scan, sequences, tally
 from collector.settings import CollectorSettings
-from collector.state import DecoderState, bounds
+from collector.state import BEFORE_ALL, DecoderState, bounds
 from core.errors import DamagedFile
 
 VERSION = "1"
@@ -100,6 +100,7 @@ class Decoder:
         data, words = _as_words(body)
         self._begin(len(data))
         self._scan(data, words, block)
+        self._end_sessions()
         columns = FlowColumns() if into is None else into
         first, rows_written = self._decode(data, columns)
         return self._collect(columns, first, rows_written)
@@ -112,15 +113,24 @@ class Decoder:
         results.intake[:used] = np.zeros(1, layout.INTAKE)[0]
         results.faults[:used] = 0
         results.progress[:] = np.zeros(1, layout.PROGRESS)[0]
-        domains, samplers = state.arrays.domains, state.arrays.samplers
-        domains["intake"] = -1
-        samplers["numerator_before"] = samplers["numerator"]
-        samplers["denominator_before"] = samplers["denominator"]
+        state.arrays.domains["intake"] = -1
+        state.retire()
+        state.recycle()
         if state.waiting:
             self._grow_intake(state.waiting)
             oldest = int(state.arrays.counts[0]["newest"]) - self._settings.collector.waiting_seconds_max * 1000
             scan.expire(state.arrays, self._results, KINDS, oldest)
         state.tidy()
+        samplers = state.arrays.samplers
+        samplers["numerator_before"] = samplers["numerator"]
+        samplers["denominator_before"] = samplers["denominator"]
+
+    def _end_sessions(self) -> None:
+        """What waits in a transport session that has ended will never be read: its templates were the session's."""
+        state = self._state
+        if state.arrays.counts[0]["ended"] and state.waiting:
+            self._grow_intake(state.waiting)
+            scan.expire(state.arrays, self._results, KINDS, BEFORE_ALL)
 
     def _scan(self, data: NDArray[np.uint8], words: NDArray[np.uint64], block: int) -> None:
         limits = self._state.limits
@@ -168,7 +178,7 @@ class Decoder:
             case scan.CHANGES:
                 self._enlarge("changes", int(self._results.progress[0]["changes"]) + 4 * quarter)
             case _:
-                self._grow_intake(1)
+                self._grow_intake(2)
 
     def _enlarge(self, name: str, needed: int) -> None:
         array = getattr(self._results, name)

@@ -40,6 +40,9 @@ class FaultKind(IntEnum):
     DURATION_TOO_LONG = 23
     TIME_OUT_OF_RANGE = 24
     COUNT_TOO_LARGE = 25
+    TEMPLATE_REDEFINED = 40
+    STREAM_MALFORMED = 41
+    STREAM_CUT = 42
 
     @property
     def label(self) -> str:
@@ -71,6 +74,9 @@ MEANINGS: dict[FaultKind, str] = {
     FaultKind.RATE_UNANNOUNCED: "no sampling rate is known and the policy is `reject`",
     FaultKind.DURATION_TOO_LONG: "a flow of 2^32 milliseconds or more",
     FaultKind.TIME_OUT_OF_RANGE: "a flow outside the years 1 to 9999",
+    FaultKind.TEMPLATE_REDEFINED: "IPFIX over TCP: a template is defined anew without a withdrawal; the new one is read",
+    FaultKind.STREAM_MALFORMED: "a TCP or TLS session does not go on with an IPFIX message (version, length): it was closed",
+    FaultKind.STREAM_CUT: "a TCP or TLS session ended inside a message",
     FaultKind.COUNT_TOO_LARGE: "octets or packets of 2^48 or more in one record, scaled by its sampling rate",
 }
 
@@ -78,7 +84,7 @@ RECORD_FAULTS = frozenset({FaultKind.CUMULATIVE_COUNTER, FaultKind.RATE_UNANNOUN
                            FaultKind.TIME_OUT_OF_RANGE, FaultKind.COUNT_TOO_LARGE})
 """Kinds that cost exactly one data record each."""
 
-KIND_COUNT = 32
+KIND_COUNT = 64
 """Columns of a fault matrix: room for every kind."""
 
 

@@ -21,6 +21,9 @@ def _record(*names: str, unsigned: str = "") -> np.dtype[Any]:
 DOMAIN = _record(
     "high", "low",  # address of the exporter, as two words of memory
     "domain", "protocol",
+    "session",  # 0: all that the exporter sends; else one transport session, numbered by `scan.session_of`
+    "ended",  # 0 in use; the session is over: 1, it ended, 2, recycled; 3: the row is free
+    "sessions_ended", "recycled",  # transport sessions whose counts went into this row
     "received", "decoded", "faulted", "duplicate", "missing", "reordered", "restarts", "waiting",
     "first", "last",  # arrival of the first and the newest datagram
     "rate_numerator", "rate_denominator",  # from options without a sampler, 0 before they come
@@ -83,10 +86,11 @@ PROGRESS = _record("position", "sets", "released", "intake", "rows", "released_r
                    "changes", "dropped", "heard")
 """How far a call of the scan has come."""
 COUNTS = _record("domains", "templates", "plans", "fields", "samplers", "waiting", "waiting_octets", "waiting_live",
-                 "waiting_live_octets", "sightings", "datagrams", "newest")
+                 "waiting_live_octets", "sightings", "datagrams", "newest", "ended", "free", "free_from",
+                 "opened")
 """How much of each table of the state is in use."""
 SITUATION = _record("start", "stop", "protocol", "domain", "intake", "received", "exported", "uptime", "has_uptime", "clock",
-                    "sequence", "header_rate", "records", "options", "read", "faults", "full")
+                    "sequence", "header_rate", "records", "options", "read", "faults", "full", "session")
 """The datagram that is being scanned."""
 
 GAPS_MAX = 64
@@ -151,3 +155,6 @@ class Limits(NamedTuple):
     largest: Rows
     exporters: Rows
     exporter_values: Rows
+    by_port: int
+    by_port_otherwise: Rows
+    ports: int

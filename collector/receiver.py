@@ -3,6 +3,7 @@
 The loop over the sockets is compiled and holds no interpreter lock; blocks go to a thread that writes and syncs them. No
 SQL and no compilation happens after the sockets are open. Where the disk can't take a block, its datagrams are counted as
 refused; where the kernel dropped datagrams for want of room, the sockets say how many, and every block's header too.
+Sessions over TCP and TLS have a thread of their own (`collector.streams`); its blocks wait for the disk, however long.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import queue
 import signal
 import socket
 import threading
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector import counters as places_of
-from collector.counters import DURABLE, DURABLE_BLOCK, KERNEL_DROPS, LOST, OWED, RECEIVED, REFUSED, Places
+from collector import streams
+from collector.certificates import Watched
+from collector.counters import DURABLE, DURABLE_BLOCK, KERNEL_DROPS, LOST, OWED, REFUSED, SESSIONS_JOURNALED, Places
 from collector.drops import Drops, close_door, read_memory
 from collector.kernels import sockets as kernels
+from collector.settings import Collector
 from core import clock
 from core.addresses import parse_address
 from core.errors import RatemillError, UsageError
@@ -33,9 +38,13 @@ from storage.journal import BODY_SIZE_MAX, HEADER_SIZE, BlockHead, JournalReader
 
 BUFFERS = 16
 """Blocks in memory between the sockets and the disk: 64 MiB."""
+STREAM_BUFFERS = 4
+"""The same for TCP and TLS, where the exporter waits if they are full."""
 LOOK_NS = 100_000_000
 """How often the compiled loop lets Python look at signals and drops."""
 RETRY_SECONDS = 0.5
+
+TRANSPORTS = ("udp", "tcp", "tls")
 
 _SO_RCVBUFFORCE = 33
 
@@ -52,27 +61,32 @@ class Address:
 
     host: str
     port: int
+    transport: str = "udp"
 
     @property
     def is_ipv6(self) -> bool:
         return ":" in self.host
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if self.is_ipv6 else f"{self.host}:{self.port}"
+        place = f"[{self.host}]:{self.port}" if self.is_ipv6 else f"{self.host}:{self.port}"
+        return place if self.transport == "udp" else f"{self.transport}://{place}"
 
 
 def parse_listen(text: str) -> Address:
-    """'0.0.0.0:2055', '[::]:2055' or ':2055' → address. Raises UsageError."""
-    host, colon, port = text.rpartition(":")
+    """'0.0.0.0:2055', '[::]:2055' or ':2055', with udp://, tcp:// or tls:// before it → address. Raises UsageError."""
+    scheme, slashes, place = text.rpartition("://")
+    host, colon, port = place.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]") or "0.0.0.0"
     try:
         address = ipaddress.ip_address(bare)
         number = int(port)
-        if not colon or not 0 <= number <= 65535 or (address.version == 6) != host.startswith("["):
+        if (slashes and scheme not in TRANSPORTS) or not colon or not 0 <= number <= 65535 or (
+                (address.version == 6) != host.startswith("[")):
             raise ValueError(text)
     except ValueError:
-        raise UsageError(f"--listen {text} is not ADDRESS:PORT", "for example 0.0.0.0:2055 or [::]:2055") from None
-    return Address(str(address), number)
+        raise UsageError(f"--listen {text} is not ADDRESS:PORT",
+                         "for example 0.0.0.0:2055 or [::]:2055 for UDP, tcp://0.0.0.0:4739, tls://[::]:4740") from None
+    return Address(str(address), number, scheme or "udp")
 
 
 @dataclass(frozen=True)
@@ -91,6 +105,22 @@ def open_listeners(addresses: Sequence[Address], buffer: int) -> list[Listener]:
     try:
         for address in addresses:
             opened.append(_open(address, buffer))
+    except BaseException:
+        for listener in opened:
+            listener.socket.close()
+        raise
+    return opened
+
+
+def open_streams(addresses: Sequence[Address], context: streams.Context | None) -> list[streams.StreamListener]:
+    """Bind those of TCP and TLS, all or none; `context` is needed for TLS. Raises RatemillError."""
+    opened: list[streams.StreamListener] = []
+    try:
+        for address in addresses:
+            try:
+                opened.append(streams.listen(address.host, address.port, context if address.transport == "tls" else None))
+            except OSError as error:
+                raise _explain(error, address) from error
     except BaseException:
         for listener in opened:
             listener.socket.close()
@@ -123,7 +153,8 @@ def _enlarge(made: socket.socket, buffer: int) -> int:
 def _explain(error: OSError, address: Address) -> RatemillError:
     hints = {
         errno.EADDRINUSE: (f"the port is in use: {address} belongs to another process",
-                           f"find it with `ss -lunp 'sport = :{address.port}'`, stop it, or listen on another port"),
+                           f"find it with `ss -l{'u' if address.transport == 'udp' else 't'}np 'sport = :{address.port}'`, "
+                           "stop it, or listen on another port"),
         errno.EADDRNOTAVAIL: (f"{address} is no address of this machine", "give one of `ip address`, 0.0.0.0 or [::]"),
         errno.EACCES: (f"this user may not listen on {address}", "take a port above 1023, or give CAP_NET_BIND_SERVICE"),
         errno.EAFNOSUPPORT: (f"this machine has no IPv6: {address}", "leave this address out"),
@@ -173,9 +204,10 @@ class _Memory:
 
 
 class _Buffer:
-    """Room for one block."""
+    """Room for one block; it goes back to its `pool`. One of a stream waits for the disk and is not refused."""
 
-    def __init__(self) -> None:
+    def __init__(self, pool: queue.SimpleQueue[_Buffer] | None = None, is_stream: bool = False) -> None:
+        self.pool, self.is_stream = pool, is_stream
         words = np.zeros((HEADER_SIZE + BODY_SIZE_MAX) // 8, np.uint64)
         self.framed: NDArray[np.uint8] = words.view(np.uint8)
         self.body, self.words = self.framed[HEADER_SIZE:], words[HEADER_SIZE // 8 :]
@@ -184,6 +216,7 @@ class _Buffer:
 
 def warm_up() -> None:
     """Compile the loop: it is called once without a socket."""
+    streams.warm_up()
     memory = _Memory([])
     memory.state[kernels.STOPPING] = 1
     memory.receive(_Buffer(), np.zeros(places_of.SIZE, np.int64), 1)
@@ -197,9 +230,11 @@ class _Writer(threading.Thread):
         super().__init__(name="journal", daemon=True)
         self._writer, self._counters = writer, counters
         self.free: queue.SimpleQueue[_Buffer] = queue.SimpleQueue()
+        self.free_of_streams: queue.SimpleQueue[_Buffer] = queue.SimpleQueue()
         self.full: queue.SimpleQueue[_Buffer | None] = queue.SimpleQueue()
+        self._held: deque[_Buffer] = deque()
         for _ in range(BUFFERS):
-            self.free.put(_Buffer())
+            self.free.put(_Buffer(self.free))
         self._stopping = False
         self._complained = False
         self.failure: RatemillError | None = None
@@ -214,24 +249,79 @@ class _Writer(threading.Thread):
         except Exception as error:  # a thread's exception would be lost: the receiver stops and says it
             self.failure = RatemillError(f"the journal can't be written: {type(error).__name__}: {error}")
 
+    def lend(self, buffers: int) -> None:
+        """Make buffers for streams."""
+        for _ in range(buffers):
+            self.free_of_streams.put(_Buffer(self.free_of_streams, is_stream=True))
+
+    def take(self, seconds: float) -> _Buffer | None:
+        try:
+            return self.free_of_streams.get(timeout=seconds)
+        except queue.Empty:
+            return None
+
+    def spare(self) -> _Buffer:
+        return _Buffer(None, is_stream=True)
+
+    def give(self, buffer: streams.Buffer) -> None:
+        assert isinstance(buffer, _Buffer), "it was taken here"
+        self.full.put(buffer)
+
     def _work(self) -> None:
         ended = False
         while not ended:
-            batch = [self.full.get()]
-            while batch[-1] is not None and not self.full.empty():
-                batch.append(self.full.get())
-            ended = batch[-1] is None
-            written = [buffer for buffer in batch if buffer is not None and self._append(buffer)]
+            batch = self._next_batch()
+            ended = None in batch
+            written: list[_Buffer] = []
+            for buffer in batch:
+                if buffer is not None and buffer.is_stream:
+                    self._held.append(buffer)
+                elif buffer is not None:
+                    self._dispose(buffer, written)
+                self._dispose_of_held(written)
+            if not batch:
+                self._dispose_of_held(written)
             if written:
                 self._writer.sync()
                 self._counters[DURABLE_BLOCK] = self._writer.next_block - 1
                 self._counters[DURABLE] += sum(buffer.datagrams for buffer in written)
-            for buffer in batch:
-                if buffer is not None:
-                    self.free.put(buffer)
+            for buffer in written:
+                _release(buffer)
 
-    def _append(self, buffer: _Buffer) -> bool:
-        """Whether the block is in the journal. A full disk is tried again for as long as there is a buffer to spare."""
+    def _next_batch(self) -> list[_Buffer | None]:
+        """All that is there, None at the end; nothing when it is time to try blocks again that the disk did not take."""
+        try:
+            batch = [self.full.get(timeout=RETRY_SECONDS if self._held else None)]
+        except queue.Empty:
+            return []
+        while batch[-1] is not None and not self.full.empty():
+            batch.append(self.full.get())
+        return batch
+
+    def _dispose_of_held(self, written: list[_Buffer]) -> None:
+        """Blocks of streams go into the journal in their order."""
+        while self._held and self._dispose(self._held[0], written):
+            self._held.popleft()
+
+    def _dispose(self, buffer: _Buffer, written: list[_Buffer]) -> bool:
+        """Write a block, or refuse it; False if it has to wait."""
+        outcome = self._append(buffer)
+        if outcome is None:
+            return False
+        if outcome:
+            written.append(buffer)
+        else:
+            self._counters[REFUSED] += buffer.datagrams
+            self._counters[OWED] += buffer.datagrams
+            _release(buffer)
+        return True
+
+    def _append(self, buffer: _Buffer) -> bool | None:
+        """Whether the block is in the journal; None: it is to be tried again.
+
+        A full disk is tried again for as long as there is a buffer to spare. A block of a stream waits, for as long as the
+        receiver runs: its exporter waits too.
+        """
         while True:
             owed = int(self._counters[OWED])
             head = BlockHead(self._writer.next_block, buffer.datagrams, buffer.first, buffer.last, refused=owed,
@@ -242,9 +332,9 @@ class _Writer(threading.Thread):
                 if not self._complained:
                     log.error("receiver", error.message, hint=error.hint)
                     self._complained = True
+                if buffer.is_stream and not self._stopping:
+                    return None
                 if self.free.empty() or self._stopping:
-                    self._counters[REFUSED] += buffer.datagrams
-                    self._counters[OWED] += buffer.datagrams
                     return False
                 clock.sleep(RETRY_SECONDS)
                 continue
@@ -261,12 +351,19 @@ class _Writer(threading.Thread):
         self.join()
 
 
+def _release(buffer: _Buffer) -> None:
+    if buffer.pool is not None:
+        buffer.pool.put(buffer)
+
+
 # receiving ------------------------------------------------------------------------------------------------------------
 class Receiver:
     """Sockets, memory and the writing thread of one collector; the caller holds the receiver's lock."""
 
-    def __init__(self, home: Home, collector: str, listeners: Sequence[Listener], sync_ms: int, next_block: int = 0) -> None:
-        self._listeners = listeners
+    def __init__(self, home: Home, collector: str, listeners: Sequence[Listener], sync_ms: int, next_block: int = 0,
+                 stream_listeners: Sequence[streams.StreamListener] = (), settings: Collector | None = None) -> None:
+        """`settings` bound the sessions over TCP and TLS."""
+        self._listeners, self._stream_listeners = listeners, stream_listeners
         self._sync_ns = sync_ms * 1_000_000
         self._counters = places_of.open_counters(home, collector)
         writer = JournalWriter(home.folder("journal"), collector, next_block=next_block)
@@ -276,7 +373,17 @@ class Receiver:
         self._counters[places_of.LISTENERS : places_of.listener_at(places_of.LISTENERS_MAX - 1) + places_of.LISTENER_WIDTH] = 0
         self._memory = _Memory(listeners)
         self._writer = _Writer(writer, self._counters)
+        self._streams: streams.Streams | None = None
+        if stream_listeners:
+            self._writer.lend(STREAM_BUFFERS)
+            self._streams = streams.Streams(stream_listeners, settings or Collector(), self._counters, self._writer)
         self._stopping = False
+
+    def reload(self, *_: Any) -> None:
+        """Look at the certificate's files; may be called by a signal handler."""
+        for listener in self._stream_listeners:
+            if isinstance(listener.context, Watched):
+                listener.context.reload()
 
     def stop(self, *_: Any) -> None:
         """Take what is in the sockets, make it durable and end; may be called by a signal handler."""
@@ -285,10 +392,11 @@ class Receiver:
     def run(self) -> None:
         """Receive until `stop`. Raises RatemillError if the journal can't be written any more."""
         self._writer.start()
+        self._start_streams()
         state, buffer = self._memory.state, self._next_buffer()
         looked = 0
         try:
-            while self._writer.failure is None:
+            while self._failure() is None:
                 if self._stopping and not state[kernels.STOPPING]:
                     self._close_doors()
                 code = self._memory.receive(buffer, self._counters, self._sync_ns)
@@ -304,6 +412,8 @@ class Receiver:
                     looked = clock.monotonic_ns()
         finally:
             self._look()
+            if self._streams is not None:
+                self._streams.finish()
             self._writer.finish()
             self._look()  # what came while the last block was written
         self._conclude()
@@ -313,6 +423,17 @@ class Receiver:
         for listener in self._listeners:
             close_door(listener.socket)
         self._memory.state[kernels.STOPPING] = 1
+    def _start_streams(self) -> None:
+        if self._streams is not None:
+            self._streams.start()
+        elif self._counters[SESSIONS_JOURNALED]:  # a run before had sessions and was killed
+            self._writer.lend(1)
+            cutter = streams.Cutter(self._writer, self._counters, self._sync_ns)
+            streams.end_all(cutter, self._counters)
+            cutter.hand_over()
+
+    def _failure(self) -> RatemillError | None:
+        return self._writer.failure or (self._streams.failure if self._streams is not None else None)
 
     def _next_buffer(self) -> _Buffer:
         """A free buffer; waits while the disk is slower than the network. Raises RatemillError if the writer gave up."""
@@ -351,8 +472,9 @@ class Receiver:
         return total
 
     def _conclude(self) -> None:
-        if self._writer.failure is not None:
-            raise self._writer.failure
+        failure = self._failure()
+        if failure is not None:
+            raise failure
         if self._counters[OWED]:
             raise RatemillError(f"{int(self._counters[OWED])} datagrams could not be written to the journal",
                                 "free some space; they are counted as refused")
@@ -368,7 +490,7 @@ def _name_the_gap(home: Home, collector: str, counters: Places, next_block: int)
     reader.close()
     counters[DURABLE] += durable
     counters[DURABLE_BLOCK] = max(int(counters[DURABLE_BLOCK]), next_block - 1)
-    lost = int(counters[RECEIVED] - counters[REFUSED] - counters[LOST] - counters[DURABLE])
+    lost = int(places_of.received(counters) - counters[REFUSED] - counters[LOST] - counters[DURABLE])
     if lost > 0:
         counters[LOST] += lost
         counters[OWED] += lost
@@ -379,3 +501,4 @@ def _name_the_gap(home: Home, collector: str, counters: Places, next_block: int)
 def handle_signals(receiver: Receiver) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, receiver.stop)
+    signal.signal(signal.SIGHUP, receiver.reload)

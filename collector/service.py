@@ -22,6 +22,7 @@ import numpy as np
 
 from collector import counters as places_of
 from collector import receiver, segments
+from collector.certificates import Watched
 from collector.counters import DECODED, DECODED_BLOCK, FLOWS
 from collector.decoder import Decoder
 from collector.locks import only_one
@@ -54,20 +55,27 @@ def run(home: Home, listen: Sequence[str], collector: str = "") -> int:
     settings = from_document(home.document).collector
     collector = collector or settings.id
     addresses = list(listen) or list(settings.listen)
-    for address in addresses:
-        receiver.parse_listen(address)
+    _contexts(home, settings, [receiver.parse_listen(address) for address in addresses])
     with only_one(home, f"collector-{collector}", f"collecting as '{collector}'"):
         return _Service(home, collector, settings, addresses).run()
 
 
 def warm_up(settings: CollectorSettings) -> None:
     """Compile what decoding needs, once a version: a v5 datagram with one record goes through."""
-    if is_cold("collector.kernels.scan", "collector.kernels.rows", "collector.kernels.samples", "collector.kernels.sequences"):
+    if is_cold("collector.kernels.scan", "collector.kernels.rows", "collector.kernels.samples", "collector.kernels.sequences",
+               "collector.kernels.upkeep"):
         say("compiling kernels, once for this version: about half a minute")
     payload = np.zeros(56 + 72, np.uint8)
     payload[8], payload[16], payload[17], payload[57], payload[59] = 72, 17, 4, 5, 1
-    decoded = Decoder(settings).feed(payload, 0)
+    decoder = Decoder(settings)
+    decoded = decoder.feed(payload, 0)
     segments.sum_slots(decoded.flows)
+    decoder.state.warm_up()
+
+
+def _contexts(home: Home, settings: Collector, addresses: Sequence[receiver.Address]) -> Watched | None:
+    """What tls:// listeners show; None if there are none. Raises SettingsError."""
+    return Watched(home.path, settings) if any(address.transport == "tls" for address in addresses) else None
 
 
 def receive(home: Home, collector: str, listen: Sequence[str], next_block: int) -> None:
@@ -75,13 +83,20 @@ def receive(home: Home, collector: str, listen: Sequence[str], next_block: int) 
     settings = from_document(home.document).collector
     receiver.warm_up()
     with only_one(home, f"receiver-{collector}", f"receiving as '{collector}'", patience_seconds=FLUSH_SECONDS_MAX):
-        listeners = receiver.open_listeners([receiver.parse_listen(text) for text in listen], settings.socket_buffer)
+        addresses = [receiver.parse_listen(text) for text in listen]
+        context = _contexts(home, settings, addresses)
+        if context is not None and not settings.tls_client_ca:
+            log.warning("receiver", "anybody may send over TLS: [collector] tls_client_ca is not set")
+        listeners = receiver.open_listeners([one for one in addresses if one.transport == "udp"], settings.socket_buffer)
+        stream_listeners = receiver.open_streams([one for one in addresses if one.transport != "udp"], context)
         advice = receiver.buffer_advice(listeners, settings.socket_buffer)
         if advice:
             log.warning("receiver", advice)
-        process = receiver.Receiver(home, collector, listeners, settings.journal_sync_ms, next_block)
+        process = receiver.Receiver(home, collector, listeners, settings.journal_sync_ms, next_block, stream_listeners,
+                                    settings)
         receiver.handle_signals(process)
         told = [{"address": str(one.address), "buffer": one.granted // 2} for one in listeners]
+        told += [{"address": str(one), "buffer": 0} for one in stream_listeners]
         print(json.dumps({"listeners": told}), flush=True)
         process.run()
 
@@ -104,6 +119,7 @@ class _Service:
 
     def run(self) -> int:
         before = [signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)]
+        signal.signal(signal.SIGHUP, self._reload)
         try:
             warm_up(from_document(self._home.document))
             self._begin_decoding()
@@ -121,6 +137,11 @@ class _Service:
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
+
+    def _reload(self, *_: object) -> None:
+        """The receiver reads its certificate anew."""
+        if self._child is not None and self._child.poll() is None:
+            self._child.send_signal(signal.SIGHUP)
 
     # the receiver -----------------------------------------------------------------------------------------------------
     def _start(self) -> int:

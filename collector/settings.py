@@ -34,7 +34,25 @@ class Collector:
 
     id: str = setting("main", what="Name of this collector among several; of its journal and its status.", parse=collector_id)
     listen: tuple[str, ...] = setting(
-        ("0.0.0.0:2055", "[::]:2055"), what="Addresses and ports to listen on; every port takes every protocol.")
+        ("0.0.0.0:2055", "[::]:2055"),
+        what="Where to listen: ADDRESS:PORT (UDP, every protocol), tcp://ADDRESS:PORT or tls://ADDRESS:PORT (IPFIX).")
+    tls_certificate: str = setting("", what="PEM file of the certificate (chain) shown on tls://; relative to the home.")
+    tls_key: str = setting("", what="PEM file of its private key, without a passphrase.")
+    tls_client_ca: str = setting("", what="PEM file of the CAs whose clients may send over TLS; empty: anybody may.")
+    connections_max: int = setting(256, what="TCP and TLS connections at once.", unit="connections", lowest=1, highest=16384)
+    connections_per_address_max: int = setting(32, what="Of one address.", unit="connections", lowest=1, highest=16384)
+    connection_idle_seconds_max: int = setting(3600, what="A connection that is silent for longer is closed.", unit="s",
+                                               lowest=1, highest=86400 * 7)
+    handshake_seconds_max: int = setting(10, what="Longest TLS handshake.", unit="s", lowest=1, highest=600)
+    connection_octets_total_max: int = setting(
+        16 * 2**20, what="Unfinished messages of all connections together; of one it is 64 KiB.", unit="octets",
+        lowest=2**16, highest=2**30)
+    exporter_key: str = setting(
+        "address", what="What tells exporters over UDP apart: behind a NAT that hides several, the source port as well.",
+        choices=("address", "address_port"))
+    ports_per_exporter_max: int = setting(
+        1024, what="Source ports of one address told apart (address_port); those idle for longest are forgotten.",
+        unit="ports", lowest=1, highest=65536)
     socket_buffer: int = setting(64 * 2**20, what="Receive buffer asked of the kernel for each socket.", unit="octets",
                                  lowest=2**16, highest=2**30)
     journal_sync_ms: int = setting(200, what="Longest time until a received datagram is durable.", unit="ms", lowest=1,
@@ -87,6 +105,7 @@ class Exporter:
     sflow_boot: int | None = setting(None, what="When it booted: sFlow carries uptime only.", parse=instant_setting)
     sampling: int | None = setting(None, what="Its sampling rate, one packet of so many.", unit="packets", lowest=1,
                                    highest=2**32 - 1)
+    key: str | None = setting(None, what="As [collector] exporter_key, for this address.", choices=("address", "address_port"))
 
 
 @dataclass(frozen=True)
@@ -104,8 +123,20 @@ def sections() -> dict[str, type[Any]]:
     return {"collector": Collector, "sampling": Sampling, "time": Time, "exporter": Exporter}
 
 
+def check_tls(collector: Collector) -> None:
+    """Raises SettingsError if nothing says what is shown on tls://."""
+    if not collector.tls_certificate or not collector.tls_key:
+        raise SettingsError(
+            "ratemill.toml, [collector]: listening on tls:// needs tls_certificate and tls_key",
+            'write tls_certificate = "tls/collector.pem", tls_key = "tls/collector.key" and tls_client_ca = "tls/ca.pem" '
+            "into [collector]; `ratemill collect certificate` makes such files")
+
+
 def from_document(document: Document) -> CollectorSettings:
     """Read and check the sections. Raises SettingsError."""
+    collector = read_section(document, "collector", Collector)
+    if any(text.startswith("tls://") for text in collector.listen):
+        check_tls(collector)
     exporters = read_list(document, "exporter", Exporter)
     seen: set[bytes] = set()
     for exporter in exporters:
@@ -114,7 +145,7 @@ def from_document(document: Document) -> CollectorSettings:
             raise SettingsError(f"ratemill.toml: two [[exporter]] have the address {shown}", "put their keys together")
         seen.add(exporter.address)
     return CollectorSettings(
-        read_section(document, "collector", Collector),
+        collector,
         read_section(document, "sampling", Sampling),
         read_section(document, "time", Time),
         exporters,

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from collector import layout
-from collector.kernels import scan
+from collector.kernels import scan, upkeep
 from collector.layout import CONVENTIONS, GAPS_MAX, SLOT_COUNT, State
 from collector.registry import FIXED_LAYOUTS, packed_fields, registry
 from core.errors import DamagedFile
 
 _MAGIC = b"RMSTATE2"
-_BEFORE_ALL = -(2**62)
+BEFORE_ALL = -(2**62)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,11 @@ class ExporterRow:
     restarts: int
     faulted: int
     waiting: int
+    sessions: int
+    """Transport sessions that are told apart now: TCP, TLS, and source ports with `exporter_key = "address_port"`."""
+    sessions_ended: int
+    recycled: int
+    """Sessions that were forgotten for want of room: ports of a NAT that were idle for longest."""
     first: int
     last: int
 
@@ -46,6 +51,7 @@ _ROWED = {"domains": ("domains", layout.DOMAIN), "templates": ("templates", layo
           "samplers": ("samplers", layout.SAMPLER), "waiting": ("waiting", layout.WAITING),
           "waiting_octets": ("waiting_octets", np.dtype(np.uint8))}
 """Array → its count and its dtype."""
+_SUMMED = ("received", "missing", "duplicate", "reordered", "restarts", "faulted", "waiting", "sessions_ended", "recycled")
 _BESIDE = {"domains": ("sequences", "gaps", "trials"), "plans": ("has", "places"), "fields": ("slots", "offsets")}
 """Arrays that run along with another."""
 
@@ -84,17 +90,19 @@ class DecoderState:
     def __init__(self) -> None:
         self.arrays = _empty()
         counts = self.arrays.counts[0]
-        counts["newest"] = _BEFORE_ALL
+        counts["newest"] = BEFORE_ALL
         counts["domains"] = 1  # row 0: whatever there is no room for
         rest = self.arrays.domains[0]
         rest["sflow_boot"] = -1
         self.limits: layout.Limits | None = None
+        self._opened = -1
         self._index()
 
     # bounds and settings ----------------------------------------------------------------------------------------------
     def use(self, limits: layout.Limits) -> None:
         """Take bounds and exporters' settings; they may differ from those of the last run."""
         self.limits = limits
+        self._opened = -1
         if self.arrays.counts[0]["plans"] == 0:
             self._add_fixed_plans(limits)
         used = self.arrays.domains[: self._count("domains")]
@@ -124,7 +132,8 @@ class DecoderState:
             size *= 2
         bounds = self.limits
         assert bounds is not None, "use() comes first"
-        most = {"domains": bounds.domains, "templates": bounds.templates, "samplers": bounds.samplers}.get(name)
+        most = {"domains": bounds.domains + scan.ROWS_BESIDE, "templates": bounds.templates,
+                "samplers": bounds.samplers}.get(name)
         if most is not None:
             size = max(min(size, most), len(getattr(self.arrays, name)))
         changed = {each: _enlarged(getattr(self.arrays, each), size) for each in (name, *_BESIDE.get(name, ()))}
@@ -163,20 +172,88 @@ class DecoderState:
 
     def _set_sightings(self, used: layout.Rows, size: int) -> None:
         table = _no_sightings(size)
-        scan.insert_sightings(np.ascontiguousarray(used), table)
+        upkeep.insert_sightings(np.ascontiguousarray(used), table)
         self.arrays = self.arrays._replace(sightings=table)
         self.arrays.counts[0]["sightings"] = len(used)
+
+    # sessions ---------------------------------------------------------------------------------------------------------
+    def recycle(self) -> None:
+        """End the UDP sessions that were idle for longest where an exporter has too many, or where room runs out.
+
+        A NAT may give an exporter a new port for ever. Room for the sessions of a whole block is kept free.
+        """
+        assert self.limits is not None, "use() comes first"
+        counts = self.arrays.counts[0]
+        if counts["opened"] == self._opened:
+            return
+        self._opened = int(counts["opened"])
+        used = self.arrays.domains[: self._count("domains")]
+        ports = np.flatnonzero((used["session"] >> 48 == scan.UDP_SESSION) & (used["ended"] == scan.IN_USE))
+        if not len(ports):
+            return
+        mine = used[ports]
+        order = np.lexsort((-mine["last"], mine["low"], mine["high"]))
+        high, low = mine["high"][order], mine["low"][order]
+        changes = np.ones(len(order), bool)
+        changes[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+        first = np.maximum.accumulate(np.where(changes, np.arange(len(order)), 0))
+        too_many = np.zeros(len(order), bool)
+        too_many[order] = np.arange(len(order)) - first >= self.limits.ports
+        room = self.limits.domains - (len(used) - counts["ended"] - counts["free"]) + int(too_many.sum())
+        wanted = min(scan.BLOCK_ENTRIES_MAX, self.limits.domains // 4) - room
+        if wanted > 0:
+            left = np.flatnonzero(~too_many)
+            too_many[left[np.argsort(mine["last"][left], kind="stable")][:wanted]] = True
+        used["ended"][ports[too_many]] = scan.RECYCLED
+        counts["ended"] += int(too_many.sum())
+
+    def retire(self) -> None:
+        """Forget templates and samplers of sessions that are over; their counts go to their exporter's row.
+
+        What waited in them has been given up (`scan.expire`).
+        """
+        if not self._count("ended"):
+            return
+        a = self.arrays
+        upkeep.compact_waiting(a)
+        used = a.domains[: self._count("domains")]
+        over = (used["ended"] == scan.ENDED) | (used["ended"] == scan.RECYCLED)
+        self._compact_templates(~over[a.templates["domain"][: self._count("templates")]])
+        count = self._count("samplers")
+        kept = a.samplers[:count][~over[a.samplers["domain"][:count]]].copy()
+        a.samplers[: len(kept)] = kept
+        a.counts[0]["samplers"] = len(kept)
+        rows = np.flatnonzero(over | ((used["session"] == 0) & (used["ended"] == scan.IN_USE)))
+        rows = rows[rows > 0]
+        keys = used[rows]
+        order = np.lexsort((keys["ended"], keys["protocol"], keys["domain"], keys["low"], keys["high"]))
+        upkeep.retire(a.counts, a.domains, rows[order])
+        self._forget_sequences(np.flatnonzero(over))
+        self._index()
+
+    def _forget_sequences(self, domains: layout.Rows | slice) -> None:
+        """Count anew from the next datagram of these domains on."""
+        for beside in (self.arrays.sequences, self.arrays.gaps, self.arrays.trials):
+            beside[domains] = np.zeros(1, beside.dtype)[0]
+
+    def warm_up(self) -> None:
+        """Compile what only the end of a session needs."""
+        upkeep.compact_waiting(self.arrays)
+        upkeep.retire(self.arrays.counts, self.arrays.domains, np.zeros(0, np.int64))
 
     # tidying ----------------------------------------------------------------------------------------------------------
     def tidy(self) -> None:
         """Close holes, once they are many: released data, plans and templates that nothing refers to any more."""
         if self._count("waiting") > self._count("waiting_live"):
-            scan.compact_waiting(self.arrays)
+            upkeep.compact_waiting(self.arrays)
         templates = self.arrays.templates[: self._count("templates")]
         idle = (templates["plan"] < 0) & (templates["waiting_first"] < 0)
         live = len(templates) - int(idle.sum())
         fixed = len(FIXED_LAYOUTS)
+        defined = int((templates["plan"] >= 0).sum())
         if self._count("plans") - fixed > 2 * live + 1024 or len(templates) > 2 * live + 1024 or (
+                self.limits is not None and self._count("plans") - fixed > defined
+                and 2 * self._count("fields") > self.limits.fields) or (
                 self.limits is not None and len(templates) >= self.limits.templates and live < len(templates)):
             self._compact_templates(~idle)
             self._compact_plans()
@@ -216,30 +293,45 @@ class DecoderState:
         return self._count("waiting_live")
 
     def exporters(self) -> list[ExporterRow]:
-        """Cumulative counts by exporter, domain and protocol."""
+        """Cumulative counts by exporter, domain and protocol, over all their transport sessions."""
+        used = self.arrays.domains[: self._count("domains")]
+        used = used[(used["received"] > 0) & (used["ended"] != scan.FREE)]
+        order = np.lexsort((used["protocol"], used["domain"], used["low"], used["high"]))
+        used = used[order]
+        keys = ("high", "low", "domain", "protocol")
+        new = np.ones(len(used), bool)
+        new[1:] = np.any([used[name][1:] != used[name][:-1] for name in keys], axis=0)
+        starts = np.flatnonzero(new)
+        if not len(starts):
+            return []
+        sums = {name: np.add.reduceat(used[name], starts) for name in _SUMMED}
+        sums["sessions"] = np.add.reduceat(((used["session"] != 0) & (used["ended"] == scan.IN_USE)).astype(np.int64), starts)
+        sums["sessions_ended"] += np.add.reduceat((used["ended"] == scan.ENDED).astype(np.int64), starts)
+        sums["recycled"] += np.add.reduceat((used["ended"] == scan.RECYCLED).astype(np.int64), starts)
+        sums["first"] = np.minimum.reduceat(used["first"], starts)
+        sums["last"] = np.maximum.reduceat(used["last"], starts)
         rows = []
-        for row in self.arrays.domains[: self._count("domains")]:
-            if row["received"]:
-                address = np.array([row["high"], row["low"]], np.uint64).tobytes()
-                rows.append(ExporterRow(address, *(int(row[name]) for name in ExporterRow.__slots__[1:])))
+        for n, row in enumerate(used[starts]):
+            address = np.array([row["high"], row["low"]], np.uint64).tobytes()
+            rows.append(ExporterRow(address, int(row["domain"]), int(row["protocol"]),
+                                    *(int(sums[name][n]) for name in ExporterRow.__slots__[3:])))
         return sorted(rows, key=lambda row: (row.exporter, row.domain, row.protocol))
 
     def forget_counts(self) -> None:
         """Keep templates and samplers only: sequence numbers, counts, waiting data and copies begin anew."""
         counts = self.arrays.counts[0]
         used = self.arrays.domains[: counts["domains"]]
-        kept = ("high", "low", "domain", "protocol", "rate_numerator", "rate_denominator", "initialised", "configured",
-                "sflow_boot")
+        kept = ("high", "low", "domain", "protocol", "session", "ended", "rate_numerator", "rate_denominator", "initialised",
+                "configured", "sflow_boot")
         for name in layout.DOMAIN.names or ():
             if name not in kept:
                 used[name] = 0
         used["intake"] = -1
-        for beside in (self.arrays.sequences, self.arrays.gaps, self.arrays.trials):
-            beside[: len(used)] = np.zeros(1, beside.dtype)[0]
+        self._forget_sequences(slice(0, len(used)))
         for name in ("waiting", "waiting_octets", "waiting_live", "waiting_live_octets", "datagrams"):
             counts[name] = 0
-        counts["newest"] = _BEFORE_ALL
-        scan.compact_waiting(self.arrays)
+        counts["newest"] = BEFORE_ALL
+        upkeep.compact_waiting(self.arrays)
         self._set_sightings(self.arrays.sightings[:0], 1024)
 
     # saving -----------------------------------------------------------------------------------------------------------
@@ -255,7 +347,8 @@ class DecoderState:
     def to_bytes(self) -> bytes:
         """The whole state; `from_bytes` makes one that goes on exactly like this one."""
         parts = self._parts()
-        head = json.dumps({"sightings": len(self.arrays.sightings),
+        named = {name: list(part.dtype.names) for name, part in parts.items() if part.dtype.names}
+        head = json.dumps({"sightings": len(self.arrays.sightings), "fields": named,
                            "parts": {name: list(part.shape) for name, part in parts.items()}}).encode()
         body = b"".join(np.ascontiguousarray(part).tobytes() for part in parts.values())
         check = zlib.crc32(body, zlib.crc32(head))
@@ -279,9 +372,11 @@ class DecoderState:
         for name, shape in head["parts"].items():
             like = getattr(self.arrays, name)
             count = int(np.prod(shape))
-            part = np.frombuffer(data, like.dtype, count, at).reshape(shape)
+            names = head["fields"].get(name)
+            kind = like.dtype if names is None else _as_saved(names, like.dtype)
+            part = np.frombuffer(data, kind, count, at).reshape(shape)
             at += part.nbytes
-            loaded[name] = part
+            loaded[name] = part if kind == like.dtype else _by_name(part, like.dtype)
         sightings = loaded.pop("sightings")
         changed = {}
         for name, part in loaded.items():
@@ -294,6 +389,25 @@ class DecoderState:
         self.arrays = self.arrays._replace(**changed)
         self._set_sightings(sightings, int(head["sightings"]))
         self._index()
+
+
+def _as_saved(names: list[str], known: np.dtype[Any]) -> np.dtype[Any]:
+    """The record layout of a saved array: fields are words; one that is not known any more is skipped."""
+    return np.dtype([(name, known[name] if name in (known.names or ()) else np.dtype(np.int64)) for name in names])
+
+
+def _by_name(part: layout.Rows, kind: np.dtype[Any]) -> layout.Rows:
+    """Rows in today's layout; fields that were not saved are 0."""
+    rows = np.zeros(part.shape, kind)
+    for name in set(kind.names or ()) & set(part.dtype.names or ()):
+        rows[name] = part[name]
+    return rows
+
+
+def _otherwise(words: layout.Rows, exporters: Any, collector: Any) -> layout.Rows:
+    """Addresses of exporters whose key is not that of [collector], sorted."""
+    chosen = words[[e.key is not None and e.key != collector.exporter_key for e in exporters]].reshape(-1, 2)
+    return np.ascontiguousarray(chosen[np.lexsort((chosen[:, 1], chosen[:, 0]))])
 
 
 def bounds(settings: Any) -> layout.Limits:
@@ -310,4 +424,6 @@ def bounds(settings: Any) -> layout.Limits:
         duplicate_window=collector.duplicate_window, duplicate_ms=collector.duplicate_seconds * 1000,
         elements=found.elements, reverse=found.reverse, smallest=found.smallest, largest=found.largest,
         exporters=words.copy(), exporter_values=np.array(values, np.int64).reshape(len(exporters), 2),
+        by_port=int(collector.exporter_key == "address_port"), by_port_otherwise=_otherwise(words, exporters, collector),
+        ports=collector.ports_per_exporter_max,
     )

@@ -211,6 +211,9 @@ exporter_state = Table(  # cumulative, per collector: what `exporters list` show
     Column("waiting", BigInteger, nullable=False),
     Column("first", BigInteger, nullable=False),
     Column("last", BigInteger, nullable=False),
+    Column("sessions", BigInteger, nullable=False, server_default="0"),
+    Column("sessions_ended", BigInteger, nullable=False, server_default="0"),
+    Column("recycled", BigInteger, nullable=False, server_default="0"),
 )
 decoder_position = Table(  # up to which journal block a collector's datagrams are in segments, and the state after it
     "decoder_position",

@@ -28,7 +28,7 @@ _READ_SIZE = 1 << 20
 class FileSystem(Protocol):
     """What storage needs of the operating system."""
 
-    def create(self, path: Path) -> int: ...
+    def create(self, path: Path, mode: int = 0o640) -> int: ...
 
     def write(self, descriptor: int, data: Buffer) -> int: ...
 
@@ -50,8 +50,8 @@ class FileSystem(Protocol):
 class SystemFileSystem:
     """The real one."""
 
-    def create(self, path: Path) -> int:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    def create(self, path: Path, mode: int = 0o640) -> int:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
 
     def write(self, descriptor: int, data: Buffer) -> int:
         return os.write(descriptor, data)
@@ -98,12 +98,15 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{randomness.token(6)}.tmp")
 
 
-def write_whole(path: Path, data: Buffer) -> str:
-    """Write `data` as `path`, replacing what was there; returns the SHA-256. After a crash the file is old or new, whole."""
+def write_whole(path: Path, data: Buffer, *, private: bool = False) -> str:
+    """Write `data` as `path`, replacing what was there; returns the SHA-256. After a crash the file is old or new, whole.
+
+    `private`: readable by its owner only.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
     try:
-        descriptor = _file_system.create(temporary)
+        descriptor = _file_system.create(temporary, 0o600) if private else _file_system.create(temporary)
         try:
             _write_all(descriptor, data)
             _file_system.fsync(descriptor)

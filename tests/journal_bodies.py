@@ -21,13 +21,17 @@ class Datagram(NamedTuple):
     received: int = NOW_MS
     source: str = "192.0.2.1"
     flags: int = 0
+    transport: int = 17
+    port: int = 2055
+    session: int = 0
+    """Of TCP: which connection it is."""
 
 
 def body_of(datagrams: Iterable[Datagram]) -> NDArray[np.uint8]:
     parts = []
     for one in datagrams:
-        head = ENTRY.pack(one.received, len(one.payload), 2055, 2055, 17, 4, one.flags, 0, parse_address(one.source),
-                          parse_address("192.0.2.254"))
+        head = ENTRY.pack(one.received, len(one.payload), one.port, 2055, one.transport, 4, one.flags, one.session,
+                          parse_address(one.source), parse_address("192.0.2.254"))
         assert len(head) == 56
         parts.append(head + one.payload + bytes(-len(one.payload) % 8))
     return np.frombuffer(b"".join(parts), np.uint8)

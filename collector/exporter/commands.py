@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from collector.exporter.network import add_up
 from collector.exporter.send import parse_target, send_flows
+from collector.exporter.stream import Tls, parse_stream, send_stream
 from core import clock
 from core.addresses import IPV4_MAPPED
 from runtime import progress
@@ -44,13 +45,15 @@ def _addresses(rng: np.random.Generator, count: int, network: bytes) -> NDArray[
 
 
 def send(to: str, protocol: str, count: int, *, rate: int, seed: int, loss: float, duplicate: float, reorder: float,
-         source: str, sampling: int, domain: int, manifest: str) -> None:
+         source: str, sampling: int, domain: int, manifest: str, tls: Tls = Tls()) -> None:
     """Send, print what was sent, and write the manifest if one is asked for."""
-    target = parse_target(to)
+    stream = parse_stream(to, protocol, tls)
+    target = parse_target(to) if stream is None else ("", 0)
     columns = random_flows(count, seed, protocol, clock.now_ms())
     with progress.bar("sending", None, "datagrams") as advance:
-        done = send_flows(columns, protocol, target, source=source, loss=loss, duplicate=duplicate, reorder=reorder,
-                          seed=seed, rate=rate, domain=domain, sampling=sampling, advance=advance)
+        about: dict[str, Any] = {"source": source, "loss": loss, "duplicate": duplicate, "reorder": reorder, "seed": seed,
+                                 "rate": rate, "domain": domain, "sampling": sampling, "advance": advance}
+        done = send_flows(columns, protocol, target, **about) if stream is None else send_stream(columns, stream, **about)
     if manifest:
         files.write_whole(Path(manifest), json.dumps(add_up([done]), indent=1).encode())
         say(f"wrote {manifest}")

@@ -29,7 +29,7 @@ STREAMS_MAX = 64
 STREAM_SIZE = 1 << 17
 # Columns of the table of datagrams that are being put together, and of the table of TCP streams.
 F_LIVE, F_ID, F_PROTOCOL, F_SINCE, F_TOTAL, F_UNITS = 0, 1, 2, 3, 4, 5
-S_LIVE, S_NEXT, S_FILLED, S_READ, S_SOURCE_PORT, S_PORT, S_FAMILY, S_SYNCED, S_RECEIVED, S_TOUCHED = range(10)
+S_LIVE, S_NEXT, S_FILLED, S_READ, S_SOURCE_PORT, S_PORT, S_FAMILY, S_BEGINS, S_RECEIVED, S_TOUCHED = range(10)
 TABLE_WIDTH = 10
 
 VLAN_DEPTH_MAX = 8
@@ -37,6 +37,8 @@ EXTENSIONS_MAX = 8
 ENTRY_SIZE = 56
 DATAGRAM_MAX = 65535
 BODY_DATAGRAMS_MAX = 4096
+SESSION_BEGINS = 2
+"""Flag of an entry, as the decoder's scan knows it."""
 ROOM_NEEDED = ENTRY_SIZE + DATAGRAM_MAX + 8
 
 
@@ -73,12 +75,13 @@ def known_version(data: Any, at: int, stop: int) -> Any:
 
 @kernel
 def put_entry(body: Any, words: Any, walk: Any, source: Any, at: int, size: int, meta: Any, ends: Any) -> None:
-    """Append a datagram to the body. `meta`: received, source port, port, transport, family, flags; `ends`: 32 octets."""
+    """Append a datagram to the body; `ends`: 32 octets; `meta`: received, ports of source and ours, transport, family, flags,
+    session."""
     used = walk[USED]
     word = used >> 3
     words[word] = np.uint64(meta[0])
     words[word + 1] = np.uint64(size | (meta[1] << 32) | (meta[2] << 48))
-    words[word + 2] = np.uint64(meta[3] | (meta[4] << 8) | (meta[5] << 16))
+    words[word + 2] = np.uint64(meta[3] | (meta[4] << 8) | (meta[5] << 16) | (meta[6] << 32))
     for i in range(32):
         body[used + 24 + i] = ends[i]
     used += ENTRY_SIZE
@@ -158,14 +161,17 @@ def take_segment(data: Any, at: int, stop: int, meta: Any, ends: Any, walk: Any,
         walk[OTHER] += 1
         return
     s = find_stream(streams, ends_of, ends, source_port, port)
-    if flags & 2:  # SYN: the first octet of the stream comes next
+    if flags & 2:  # SYN: the first octet of a new session comes next
         if s >= 0:
-            streams[s, S_LIVE] = 0
+            streams[s, S_FILLED] = streams[s, S_READ] = 0
+            streams[s, S_NEXT] = (sequence + 1) & 0xFFFFFFFF
+            streams[s, S_BEGINS] = 1
         return
     size = stop - start
     if size <= 0:
-        if s >= 0 and flags & 5:  # FIN, RST
-            streams[s, S_LIVE] = 0
+        if s >= 0 and flags & 5:  # FIN, RST: another session may follow on these ports
+            streams[s, S_FILLED] = streams[s, S_READ] = 0
+            streams[s, S_BEGINS] = 1
         return
     begins = size >= 16 and be16(data, start) == 10 and be16(data, start + 2) >= 16
     if s < 0:
@@ -223,7 +229,9 @@ def drain_stream(walk: Any, body: Any, words: Any, meta: Any, streams: Any, ends
         if not has_room(body, walk):
             return FULL
         meta[0], meta[1], meta[2] = streams[s, S_RECEIVED], streams[s, S_SOURCE_PORT], streams[s, S_PORT]
-        meta[3], meta[4], meta[5] = 6, streams[s, S_FAMILY], 0
+        meta[3], meta[4], meta[5] = 6, streams[s, S_FAMILY], SESSION_BEGINS * streams[s, S_BEGINS]
+        meta[6] = streams[s, S_PORT]  # the session's number: a capture may begin and end in its middle
+        streams[s, S_BEGINS] = 0
         put_entry(body, words, walk, stream_octets[s], read, length, meta, ends_of[s])
         streams[s, S_READ] = read + length
     walk[DRAIN] = -1
@@ -247,7 +255,7 @@ def take_transport(data: Any, at: int, stop: int, protocol: int, meta: Any, ends
     if not wanted_port(walk, ports, port) or not known_version(data, at + 8, end):
         walk[OTHER] += 1
         return
-    meta[1], meta[2], meta[3], meta[5] = be16(data, at), port, 17, 0
+    meta[1], meta[2], meta[3], meta[5], meta[6] = be16(data, at), port, 17, 0, 0
     put_entry(body, words, walk, data, at + 8, min(end - at - 8, DATAGRAM_MAX), meta, ends)
 
 

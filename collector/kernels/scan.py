@@ -21,7 +21,10 @@ DOMAINS, TEMPLATES, PLANS, FIELDS, SAMPLERS, CHANGES, WAITING, WAITING_OCTETS, S
 HEARD = 14
 
 ENTRY_HEADER = 56
-RECEIVED_UNKNOWN = 1
+RECEIVED_UNKNOWN, SESSION_BEGINS, SESSION_ENDS, STREAM_MALFORMED, STREAM_CUT, SESSIONS_LOST = 1, 2, 4, 8, 16, 32  # of entries
+TCP, UDP_SESSION, TCP_SESSION = 6, 1, 2
+IN_USE, ENDED, RECYCLED, FREE = 0, 1, 2, 3
+BLOCK_ENTRIES_MAX, ROWS_BESIDE = 4096, 8192  # beside: rows of sessions that ended in this block or were recycled before it
 WORD = 0xFFFFFFFF
 QUARTER_MS = 900_000
 WAITING_OVERHEAD = 64
@@ -84,18 +87,20 @@ def payload_hash(words: Any, first: int, length: int, seed: Any) -> Any:
 
 # Tables: open addressing over the rows of a record array, -1 is free -------------------------------------------------
 @inline_kernel
-def domain_key(high: Any, low: Any, domain: int, protocol: int) -> Any:
-    return mixed(high ^ mixed(low ^ mixed(np.uint64(domain) * np.uint64(256) + np.uint64(protocol))))
+def domain_key(high: Any, low: Any, domain: int, protocol: int, session: int) -> Any:
+    key = mixed(high ^ mixed(low ^ mixed(np.uint64(domain) * np.uint64(256) + np.uint64(protocol))))
+    return mixed(key ^ np.uint64(session)) if session else key
 
 
 @kernel
-def find_domain(rows: Any, table: Any, high: Any, low: Any, domain: int, protocol: int) -> Any:
-    """The row of this key, or -1 - place where it would be entered."""
+def find_domain(rows: Any, table: Any, high: Any, low: Any, domain: int, protocol: int, session: int) -> Any:
+    """The row of this key, or -1 - place where it would be entered. A session that is over is found no more."""
     mask = len(table) - 1
-    at = np.int64(domain_key(high, low, domain, protocol) & np.uint64(mask))
+    at = np.int64(domain_key(high, low, domain, protocol, session) & np.uint64(mask))
     while table[at] >= 0:
         row = rows[table[at]]
-        if row["high"] == high and row["low"] == low and row["domain"] == domain and row["protocol"] == protocol:
+        if (row["high"] == high and row["low"] == low and row["domain"] == domain and row["protocol"] == protocol
+                and row["session"] == session and row["ended"] == IN_USE):
             return np.int64(table[at])
         at = (at + 1) & mask
     return -1 - at
@@ -141,28 +146,15 @@ def index_tables(counts: Any, domains: Any, domain_table: Any, templates: Any, t
     """Fill the (empty) hash tables from the rows."""
     for i in range(counts[0]["domains"]):
         row = domains[i]
-        domain_table[-1 - find_domain(domains, domain_table, row["high"], row["low"], row["domain"], row["protocol"])] = i
+        if row["ended"] == IN_USE:
+            domain_table[-1 - find_domain(domains, domain_table, row["high"], row["low"], row["domain"], row["protocol"],
+                                          row["session"])] = i
     for i in range(counts[0]["templates"]):
         row = templates[i]
         template_table[-1 - find_template(templates, template_table, row["domain"], row["identifier"])] = i
     for i in range(counts[0]["samplers"]):
         row = samplers[i]
         sampler_table[-1 - find_sampler(samplers, sampler_table, row["domain"], row["kind"], row["identifier"])] = i
-
-
-@kernel
-def insert_sightings(rows: Any, table: Any) -> None:
-    """Enter `rows` into the (empty) open-addressing array `table`."""
-    mask = len(table) - 1
-    for i in range(len(rows)):
-        at = np.int64(rows[i]["first"] & np.uint64(mask))
-        while table[at]["domain"] >= 0:
-            at = (at + 1) & mask
-        table[at]["first"] = rows[i]["first"]
-        table[at]["second"] = rows[i]["second"]
-        table[at]["domain"] = rows[i]["domain"]
-        table[at]["serial"] = rows[i]["serial"]
-        table[at]["received"] = rows[i]["received"]
 
 
 # Bookkeeping ----------------------------------------------------------------------------------------------------------
@@ -182,17 +174,36 @@ def configured_row(exporters: Any, high: Any, low: Any) -> Any:
 
 
 @kernel
-def open_domain(state: Any, limits: Any, high: Any, low: Any, domain: int, protocol: int, received: int) -> Any:
+def free_domain(state: Any) -> Any:
+    """A row that nobody uses, -1 if there is none. Its datagrams go on counting, so that no old copy is near."""
+    counts = state.counts[0]
+    if counts["free"] > 0:
+        for i in range(max(counts["free_from"], 1), counts["domains"]):
+            if state.domains[i]["ended"] == FREE:
+                state.domains[i]["ended"] = IN_USE
+                counts["free"] -= 1
+                counts["free_from"] = i + 1
+                return i
+    if counts["domains"] >= len(state.domains):
+        return -1
+    counts["domains"] += 1
+    return counts["domains"] - 1
+
+
+@kernel
+def open_domain(state: Any, limits: Any, high: Any, low: Any, domain: int, protocol: int, session: int, received: int) -> Any:
     """The row of a domain, made if need be; row 0 (the rest of the world) when there is no room."""
-    found = find_domain(state.domains, state.domain_table, high, low, domain, protocol)
+    found = find_domain(state.domains, state.domain_table, high, low, domain, protocol, session)
     if found >= 0:
         return found
-    index = state.counts[0]["domains"]
-    if index >= limits.domains or index >= len(state.domains):
+    counts = state.counts[0]
+    index = free_domain(state) if counts["domains"] - counts["ended"] - counts["free"] < limits.domains else np.int64(-1)
+    if index < 0:
         return 0
-    state.counts[0]["domains"] = index + 1
+    counts["opened"] += 1
     state.domain_table[-1 - found] = index
     row = state.domains[index]
+    row["session"] = session
     row["high"] = high
     row["low"] = low
     row["domain"] = domain
@@ -737,6 +748,8 @@ def define(state: Any, limits: Any, results: Any, kinds: Any, identifier: int, c
             i += 1
         if same:
             return
+        if now["session"] >> 48 == TCP_SESSION:  # RFC 7011 §8: over TCP it is withdrawn first; the new one is clear enough
+            fault(results.faults, now, kinds["template_redefined"])
     owner["plan"] = compile_plan(state, limits, count, scope, options, v9)
     if owner["waiting_first"] >= 0:
         release(template, state, limits, results, kinds)
@@ -1054,6 +1067,89 @@ def read_sequence(state: Any, results: Any, waiting_before: int) -> None:
 
 
 @inline_kernel
+def take_in(state: Any, limits: Any, results: Any, high: Any, low: Any, domain: int, protocol: int, session: int,
+            received: int) -> None:
+    """Count a datagram in the row of its domain and of its quarter hour; both go into the situation."""
+    now = results.situation[0]
+    known = find_domain(state.domains, state.domain_table, high, low, domain, protocol, session)
+    if known < 0:
+        known = open_domain(state, limits, high, low, domain, protocol, session, received)
+    row = state.domains[known]
+    intake = row["intake"]
+    if intake < 0 or row["quarter"] != received - received % QUARTER_MS:
+        intake = open_intake(state, results, known, received)
+    now["domain"] = known
+    now["intake"] = intake
+    row["received"] += 1
+    row["first"] = min(row["first"], received) if row["received"] > 1 else received
+    row["last"] = max(row["last"], received) if row["received"] > 1 else received
+    results.intake[now["intake"]]["datagrams"] += 1
+    state.counts[0]["newest"] = max(state.counts[0]["newest"], received)
+
+
+# Transport sessions (RFC 7011 §8, §10) --------------------------------------------------------------------------------
+@kernel
+def is_keyed_by_port(limits: Any, high: Any, low: Any) -> Any:
+    """Whether an exporter's source ports are told apart over UDP: as by default, or otherwise if it is in the sorted list."""
+    listed = limits.by_port_otherwise
+    first, behind = 0, len(listed)
+    while first < behind:
+        middle = (first + behind) >> 1
+        if listed[middle, 0] < high or (listed[middle, 0] == high and listed[middle, 1] < low):
+            first = middle + 1
+        else:
+            behind = middle
+    is_listed = first < len(listed) and listed[first, 0] == high and listed[first, 1] == low
+    return (limits.by_port == 1) != is_listed
+
+
+@inline_kernel
+def session_of(data: Any, entry: int, high: Any, low: Any, limits: Any) -> Any:
+    """The number of an entry's transport session, 0 where all that comes from an address is one."""
+    port = np.int64(data[entry + 12]) | (np.int64(data[entry + 13]) << 8)
+    if data[entry + 16] == TCP:
+        return (np.int64(TCP_SESSION) << 48) | (port << 32) | load_le32(data, entry + 20)
+    if is_keyed_by_port(limits, high, low):
+        return (np.int64(UDP_SESSION) << 48) | (port << 32)
+    return np.int64(0)
+
+
+@kernel
+def note_session(data: Any, entry: int, stop: int, words: Any, state: Any, limits: Any, results: Any, kinds: Any) -> Any:
+    """What an entry says about its transport session; whether that is all that it says."""
+    now = results.situation[0]
+    flags = np.int64(data[entry + 18])
+    high = words[(entry + 24) >> 3]
+    low = words[(entry + 32) >> 3]
+    received = np.int64(words[entry >> 3])
+    session = session_of(data, entry, high, low, limits)
+    first = np.int64(-1)
+    for i in range(1, state.counts[0]["domains"]):
+        row = state.domains[i]
+        if row["ended"] != IN_USE or row["session"] >> 48 != TCP_SESSION:
+            continue
+        if flags & SESSIONS_LOST or (row["session"] == session and row["high"] == high and row["low"] == low):
+            row["ended"] = ENDED  # it is found no more, and goes when the next block begins
+            state.counts[0]["ended"] += 1
+            first = i if first < 0 else first
+    if not flags & (SESSION_ENDS | SESSIONS_LOST):
+        return False
+    if first >= 0:  # the quarter hour in which it ended, though it brought nothing
+        open_intake(state, results, first, received)
+    if flags & (STREAM_MALFORMED | STREAM_CUT):
+        at = entry + ENTRY_HEADER
+        known = stop - at >= 16 and load_be16(data, at) == IPFIX
+        take_in(state, limits, results, high, low, load_be32(data, at + 12) if known else np.int64(0),
+                np.int64(IPFIX) if known else np.int64(0), np.int64(0), received)
+        now["faults"] = 0
+        now["read"] = 0
+        fault(results.faults, now, kinds["stream_malformed"] if flags & STREAM_MALFORMED else kinds["stream_cut"])
+        close_datagram(state, results)
+        state.counts[0]["datagrams"] += 1
+    return True
+
+
+@inline_kernel
 def identify(data: Any, entry: int, stop: int, words: Any, state: Any, limits: Any, results: Any, kinds: Any) -> Any:
     """Header → situation; the size of a readable header, or 0 if the datagram is faulted or a copy."""
     now = results.situation[0]
@@ -1080,20 +1176,9 @@ def identify(data: Any, entry: int, stop: int, words: Any, state: Any, limits: A
         now["exported"] = received
     now["received"] = received
     now["clock"] = now["exported"]
-    known = find_domain(state.domains, state.domain_table, high, low, domain, protocol)
-    if known < 0:
-        known = open_domain(state, limits, high, low, domain, protocol, received)
-    row = state.domains[known]
-    intake = row["intake"]
-    if intake < 0 or row["quarter"] != received - received % QUARTER_MS:
-        intake = open_intake(state, results, known, received)
-    now["domain"] = known
-    now["intake"] = intake
-    row["received"] += 1
-    row["first"] = min(row["first"], received) if row["received"] > 1 else received
-    row["last"] = max(row["last"], received) if row["received"] > 1 else received
-    results.intake[now["intake"]]["datagrams"] += 1
-    state.counts[0]["newest"] = max(state.counts[0]["newest"], received)
+    now["session"] = session_of(data, entry, high, low, limits)
+    take_in(state, limits, results, high, low, domain, protocol, now["session"], received)
+    row = state.domains[now["domain"]]
     if now["domain"] == 0:
         fault(results.faults, now, kinds["domains_full"])
         return 0
@@ -1133,7 +1218,7 @@ def room(length: int, state: Any, limits: Any, results: Any) -> Any:
     counts = state.counts[0]
     progress = results.progress[0]
     quarter = length // 4 + 2
-    if counts["domains"] == len(state.domains) and counts["domains"] < limits.domains:
+    if counts["domains"] == len(state.domains) and counts["free"] == 0 and len(state.domains) < limits.domains + ROWS_BESIDE:
         return DOMAINS
     if counts["templates"] + quarter > len(state.templates) and len(state.templates) < limits.templates:
         return TEMPLATES
@@ -1155,7 +1240,7 @@ def room(length: int, state: Any, limits: Any, results: Any) -> Any:
         return SETS
     if progress["released"] + counts["waiting_live"] + quarter > len(results.released):
         return RELEASED
-    if progress["intake"] + 1 > len(results.intake):
+    if progress["intake"] + 2 > len(results.intake):
         return INTAKE
     if progress["heard"] + counts["waiting_live"] + quarter > len(results.heard):
         return HEARD
@@ -1181,6 +1266,10 @@ def scan(data: Any, words: Any, state: Any, limits: Any, results: Any, kinds: An
         need = room(stop - at, state, limits, results)
         if need != DONE:
             return need
+        if data[entry + 16] == TCP and data[entry + 18] > RECEIVED_UNKNOWN and (
+                note_session(data, entry, stop, words, state, limits, results, kind)):
+            progress["position"] = min(size, (stop + 7) & ~7)
+            continue
         head = identify(data, entry, stop, words, state, limits, results, kind)
         if head > 0:
             protocol = now["protocol"]
@@ -1208,10 +1297,10 @@ def scan(data: Any, words: Any, state: Any, limits: Any, results: Any, kinds: An
 # Between two calls ----------------------------------------------------------------------------------------------------
 @kernel
 def expire(state: Any, results: Any, kinds: Any, oldest: int) -> None:
-    """Give up data that has waited since before `oldest`."""
+    """Give up data that has waited since before `oldest`, and data of sessions that are over."""
     for i in range(state.counts[0]["waiting"]):
         held = state.waiting[i]
-        if not held["live"] or held["received"] >= oldest:
+        if not held["live"] or (held["received"] >= oldest and state.domains[held["domain"]]["ended"] == IN_USE):
             continue
         held["live"] = 0
         state.counts[0]["waiting_live"] -= 1
@@ -1220,45 +1309,6 @@ def expire(state: Any, results: Any, kinds: Any, oldest: int) -> None:
         at = open_intake(state, results, held["domain"], held["received"])
         results.intake[at]["expired_sets"] += 1
         results.faults[at, kinds[0]["waiting_expired"]] += 1
-
-
-@kernel
-def compact_waiting(state: Any) -> None:
-    """Close the holes that released and expired sets have left; order is kept."""
-    counts = state.counts[0]
-    for i in range(counts["templates"]):
-        state.templates[i]["waiting_first"] = -1
-        state.templates[i]["waiting_last"] = -1
-    kept = np.int64(0)
-    octets = np.int64(0)
-    for i in range(counts["waiting"]):
-        held = state.waiting[i]
-        if not held["live"]:
-            continue
-        for k in range(held["length"]):
-            state.waiting_octets[octets + k] = state.waiting_octets[held["offset"] + k]
-        target = state.waiting[kept]
-        target["template"] = held["template"]
-        target["length"] = held["length"]
-        target["received"] = held["received"]
-        target["exported"] = held["exported"]
-        target["uptime"] = held["uptime"]
-        target["domain"] = held["domain"]
-        target["sequence"] = held["sequence"]
-        target["header_rate"] = held["header_rate"]
-        target["live"] = 1
-        target["offset"] = octets
-        target["next"] = -1
-        owner = state.templates[target["template"]]
-        if owner["waiting_last"] >= 0:
-            state.waiting[owner["waiting_last"]]["next"] = kept
-        else:
-            owner["waiting_first"] = kept
-        owner["waiting_last"] = kept
-        octets += target["length"]
-        kept += 1
-    counts["waiting"] = kept
-    counts["waiting_octets"] = octets
 
 
 @kernel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -10,17 +9,15 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import packets
 import pytest
 import sqlalchemy as sa
-from harness import ROOT, rows, run_cli
+from harness import rows, run_cli
+from running_collector import Running, running
 
 from collector import counters
 from collector.exporter.commands import random_flows
@@ -32,7 +29,6 @@ from storage import sql
 from storage.home import Home
 
 SETTINGS = "[time]\nskew_seconds_max = 0\n[collector]\nsegment_seconds = 1\nsocket_buffer = 4194304\n"
-PATIENCE_S = 240  # kernels may have to be compiled first
 
 
 def _home(folder: Path) -> Home:
@@ -41,61 +37,6 @@ def _home(folder: Path) -> Home:
     home = Home(folder)
     home.create()
     return home
-
-
-def _status(home: Home) -> dict[str, Any]:
-    try:
-        told: dict[str, Any] = json.loads((home.folder("run") / "collector-main.json").read_text())
-    except FileNotFoundError:
-        return {}
-    return told
-
-
-class Running:
-    """A `collect run` in a process of its own."""
-
-    def __init__(self, home: Home, *listen: str) -> None:
-        self.home = home
-        words = [word for text in listen or ("127.0.0.1:0",) for word in ("--listen", text)]
-        command = [sys.executable, "-m", "cli", "--home", str(home.path), "collect", "run", *words]
-        self.process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + PATIENCE_S
-        while not (_status(home).get("pid") == self.process.pid and _status(home).get("state") == "running"):
-            assert self.process.poll() is None, self.said()
-            assert time.monotonic() < deadline, "it does not listen"
-            time.sleep(0.05)
-        status = _status(home)
-        self.receiver = int(status["receiver_pid"])
-        self.ports = [int(one["address"].rpartition(":")[2]) for one in status["listeners"]]
-
-    def said(self) -> str:
-        return self.process.communicate()[1]
-
-    def received(self) -> int:
-        return counters.figures(self.home, "main").received
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.communicate(timeout=90)
-        return self.process.returncode
-
-    def kill(self) -> None:
-        """Both processes at once, like a power cut without the power."""
-        for pid in (self.receiver, self.process.pid):
-            os.kill(pid, signal.SIGKILL)
-        self.process.communicate()
-        while Path(f"/proc/{self.receiver}").exists() and "Z" not in Path(f"/proc/{self.receiver}/stat").read_text().split()[2]:
-            time.sleep(0.01)
-
-
-@contextmanager
-def running(home: Home, *listen: str) -> Iterator[Running]:
-    one = Running(home, *listen)
-    try:
-        yield one
-    finally:
-        if one.process.poll() is None:
-            one.stop()
 
 
 def _send(one: Running, protocol: str, number: int, count: int = 3000, **options: Any) -> Manifest:

@@ -196,6 +196,24 @@ def test_a_gap_in_a_tcp_stream_is_counted_and_reading_begins_again_at_a_message(
     assert capture.streams_broken == 1
 
 
+def test_a_new_session_on_the_same_ports_is_marked_as_one(tmp_path: Path) -> None:
+    message = struct.pack("!HHIII", 10, 40, 0, 0, 0) + bytes(24)
+    session = [_tcp(100, b"", flags=2), _tcp(101, message), _tcp(141, message)]
+    ended = [*session, _tcp(181, b"", flags=0x11), *session]
+    reset = [*session, _tcp(181, message[:7]), *[_tcp(5000, b"", flags=2), _tcp(5001, message), _tcp(5041, message)]]
+    for segments in (ended, reset):
+        entries, capture = _entries(_pcap(tmp_path / "a.pcap", [_ethernet(_ipv4(s, protocol=6)) for s in segments]))
+        assert [entry.payload for entry in entries] == [message] * 4
+        assert [entry.flags for entry in entries] == [0, 0, 2, 0]
+        assert capture.streams_broken == 0
+
+
+def test_a_capture_that_begins_in_the_middle_of_a_session_goes_on_with_it(tmp_path: Path) -> None:
+    message = struct.pack("!HHIII", 10, 40, 0, 0, 0) + bytes(24)
+    entries, _ = _entries(_pcap(tmp_path / "b.pcap", [_ethernet(_ipv4(_tcp(141, message), protocol=6))]))
+    assert [entry.flags for entry in entries] == [0]
+
+
 def test_only_exports_are_read_and_a_port_narrows_them(tmp_path: Path) -> None:
     payloads = [(b"\x00\x09" + bytes(30), 9995), (b"\x12\x34dns", 53), (b"", 2055), (b"\x00\x00\x00\x05" + bytes(20), 6343),
                 (b"\x00\x00\x00\x06" + bytes(20), 6343), (EXPORT, 2055)]

@@ -1,0 +1,150 @@
+"""What is done to the decoder's tables between two calls of the scan: waiting data is moved together, copies are entered anew,
+transport sessions that are over leave their counts and their rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from core.jit import inline_kernel, kernel
+
+IN_USE, ENDED, RECYCLED, FREE = 0, 1, 2, 3
+SERIALS_APART = 1 << 21
+"""More than any duplicate window: what a row saw before is no copy of what it sees for its next owner."""
+
+
+@kernel
+def insert_sightings(rows: Any, table: Any) -> None:
+    """Enter `rows` into the (empty) open-addressing array `table`."""
+    mask = len(table) - 1
+    for i in range(len(rows)):
+        at = np.int64(rows[i]["first"] & np.uint64(mask))
+        while table[at]["domain"] >= 0:
+            at = (at + 1) & mask
+        table[at]["first"] = rows[i]["first"]
+        table[at]["second"] = rows[i]["second"]
+        table[at]["domain"] = rows[i]["domain"]
+        table[at]["serial"] = rows[i]["serial"]
+        table[at]["received"] = rows[i]["received"]
+
+
+@kernel
+def compact_waiting(state: Any) -> None:
+    """Close the holes that released and expired sets have left; order is kept."""
+    counts = state.counts[0]
+    for i in range(counts["templates"]):
+        state.templates[i]["waiting_first"] = -1
+        state.templates[i]["waiting_last"] = -1
+    kept = np.int64(0)
+    octets = np.int64(0)
+    for i in range(counts["waiting"]):
+        held = state.waiting[i]
+        if not held["live"]:
+            continue
+        for k in range(held["length"]):
+            state.waiting_octets[octets + k] = state.waiting_octets[held["offset"] + k]
+        target = state.waiting[kept]
+        target["template"] = held["template"]
+        target["length"] = held["length"]
+        target["received"] = held["received"]
+        target["exported"] = held["exported"]
+        target["uptime"] = held["uptime"]
+        target["domain"] = held["domain"]
+        target["sequence"] = held["sequence"]
+        target["header_rate"] = held["header_rate"]
+        target["live"] = 1
+        target["offset"] = octets
+        target["next"] = -1
+        owner = state.templates[target["template"]]
+        if owner["waiting_last"] >= 0:
+            state.waiting[owner["waiting_last"]]["next"] = kept
+        else:
+            owner["waiting_first"] = kept
+        owner["waiting_last"] = kept
+        octets += target["length"]
+        kept += 1
+    counts["waiting"] = kept
+    counts["waiting_octets"] = octets
+
+
+# Transport sessions --------------------------------------------------------------------------------------------------
+@kernel
+def retire(counts: Any, domains: Any, order: Any) -> None:
+    """Fold the counts of each session that is over into the row of its exporter, domain and protocol, and free its own.
+
+    `order`: the rows that are over or of no session, by (exporter, domain, protocol), that of no session first. Where there
+    is none, the first session's row becomes it. The hash table is wrong afterwards.
+    """
+    account = -1
+    for k in range(len(order)):
+        row = domains[order[k]]
+        if account >= 0:
+            owner = domains[account]
+            if (owner["high"] != row["high"] or owner["low"] != row["low"] or owner["domain"] != row["domain"]
+                    or owner["protocol"] != row["protocol"]):
+                account = -1
+        how = row["ended"]
+        if how == IN_USE:
+            account = order[k]
+            continue
+        counts[0]["ended"] -= 1
+        if account < 0:
+            account = order[k]
+            row["session"] = 0
+            row["ended"] = IN_USE
+        else:
+            fold(row, domains[account])
+            empty(row)
+            row["ended"] = FREE
+            counts[0]["free"] += 1
+        forget(row)
+        if how == ENDED:
+            domains[account]["sessions_ended"] += 1
+        else:
+            domains[account]["recycled"] += 1
+    counts[0]["free_from"] = 1
+
+
+@inline_kernel
+def fold(row: Any, into: Any) -> None:
+    """Add what was counted in one row to another one."""
+    if into["received"] == 0 or row["first"] < into["first"]:
+        into["first"] = row["first"]
+    if into["received"] == 0 or row["last"] > into["last"]:
+        into["last"] = row["last"]
+    into["received"] += row["received"]
+    into["decoded"] += row["decoded"]
+    into["faulted"] += row["faulted"]
+    into["duplicate"] += row["duplicate"]
+    into["missing"] += row["missing"]
+    into["reordered"] += row["reordered"]
+    into["restarts"] += row["restarts"]
+    into["waiting"] += row["waiting"]
+    into["sessions_ended"] += row["sessions_ended"]
+    into["recycled"] += row["recycled"]
+
+
+@inline_kernel
+def empty(row: Any) -> None:
+    """No counts, and nothing that was set for its exporter."""
+    row["configured"] = 0
+    row["received"] = 0
+    row["decoded"] = 0
+    row["faulted"] = 0
+    row["duplicate"] = 0
+    row["missing"] = 0
+    row["reordered"] = 0
+    row["restarts"] = 0
+    row["waiting"] = 0
+    row["sessions_ended"] = 0
+    row["recycled"] = 0
+
+
+@inline_kernel
+def forget(row: Any) -> None:
+    """What held for the session only: its rates and its boot. (Its sequence the caller forgets.)"""
+    row["rate_numerator"] = 0
+    row["rate_denominator"] = 0
+    row["initialised"] = 0
+    row["serial"] += SERIALS_APART

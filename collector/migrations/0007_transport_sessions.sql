@@ -1,0 +1,5 @@
+ALTER TABLE exporter_state ADD COLUMN sessions BIGINT NOT NULL DEFAULT 0;
+
+ALTER TABLE exporter_state ADD COLUMN sessions_ended BIGINT NOT NULL DEFAULT 0;
+
+ALTER TABLE exporter_state ADD COLUMN recycled BIGINT NOT NULL DEFAULT 0;
