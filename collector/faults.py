@@ -40,6 +40,7 @@ class FaultKind(IntEnum):
     DURATION_TOO_LONG = 23
     TIME_OUT_OF_RANGE = 24
     COUNT_TOO_LARGE = 25
+    COUNTERS_FULL = 31
 
     @property
     def label(self) -> str:
@@ -58,7 +59,7 @@ MEANINGS: dict[FaultKind, str] = {
     FaultKind.TEMPLATE_TOO_LARGE: "a template with more fields than template_fields_max",
     FaultKind.TEMPLATES_FULL: "no room for another template (templates_max)",
     FaultKind.ZERO_LENGTH_RECORD: "data of a template whose records have no length",
-    FaultKind.RECORD_OVERRUN: "a record reaches beyond its set or sample",
+    FaultKind.RECORD_OVERRUN: "a record reaches beyond its set or sample, or an interface counter record is too short",
     FaultKind.SAMPLE_OVERRUN: "sFlow: a sample reaches beyond the datagram, or fewer are present than announced",
     FaultKind.TOO_MANY_RECORDS: "more than records_per_datagram_max records in one datagram",
     FaultKind.HEADER_MALFORMED: "a header holds an impossible value: an unknown agent address type in sFlow",
@@ -72,6 +73,7 @@ MEANINGS: dict[FaultKind, str] = {
     FaultKind.DURATION_TOO_LONG: "a flow of 2^32 milliseconds or more",
     FaultKind.TIME_OUT_OF_RANGE: "a flow outside the years 1 to 9999",
     FaultKind.COUNT_TOO_LARGE: "octets or packets of 2^48 or more in one record, scaled by its sampling rate",
+    FaultKind.COUNTERS_FULL: "sFlow: more interface counters in one journal block than are kept; each beyond is left out",
 }
 
 RECORD_FAULTS = frozenset({FaultKind.CUMULATIVE_COUNTER, FaultKind.RATE_UNANNOUNCED, FaultKind.DURATION_TOO_LONG,

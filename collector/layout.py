@@ -22,6 +22,7 @@ DOMAIN = _record(
     "high", "low",  # address of the exporter, as two words of memory
     "domain", "protocol",
     "received", "decoded", "faulted", "duplicate", "missing", "reordered", "restarts", "waiting",
+    "drop_samples",  # packets that the exporter says it discarded
     "first", "last",  # arrival of the first and the newest datagram
     "expected",  # next sequence number, -1 before the first
     "boot", "has_boot",  # clock less uptime, modulo 2^32 ms
@@ -40,7 +41,7 @@ PLAN = _record(
     "stride",  # octets of a record, 0 with a variable-length field
     "minimum",  # octets of the shortest record
     "first", "count", "scope",  # fields; how many of them are scope
-    "verdict",  # 0 not a flow, 1 a flow, 2 a cumulative counter
+    "verdict",  # 0 not a flow, 1 a flow, 2 a cumulative counter, 3 a packet
     "width",  # rows that a record can become
     "informs",  # options that change sampling or time
     "plain",  # 1, 2: each column of a row is one field (times as uptimes, as instants); 0: records need decisions
@@ -55,6 +56,7 @@ SIGHTING = np.dtype([("first", np.uint64), ("second", np.uint64), ("domain", np.
 """A datagram seen lately: its hash, and when; domain -1 marks an empty place."""
 SET = _record(
     "sflow",  # 1: samples of sFlow, 0: records of a plan
+    "counters",  # counter samples among them
     "start", "stop", "plan", "records", "row", "width", "verdict", "options", "fault",
     "received", "exported", "uptime", "domain", "intake",
     "rate_numerator", "rate_denominator", "header_rate", "configured", "initialised", "sflow_boot", "order",
@@ -66,6 +68,8 @@ INTAKE = _record(
     "flow_records", "not_a_flow", "faulted_records", "waiting_sets", "released_sets", "expired_sets", "flows", "octets",
     "counter_samples", "drop_samples",
 )
+READING = _record("domain", "interface", "received", "in_octets", "out_octets", unsigned="in_octets out_octets")
+"""Interface counters of sFlow, cumulative."""
 PROGRESS = _record("position", "sets", "released", "intake", "rows", "released_rows", "order", "ordinal", "newest",
                    "changes", "dropped")
 """How far a call of the scan has come."""
@@ -77,7 +81,7 @@ SITUATION = _record("start", "stop", "protocol", "domain", "intake", "received",
 """The datagram that is being scanned."""
 
 GAPS_MAX = 64
-SLOT_COUNT = 80
+SLOT_COUNT = 128
 
 
 class State(NamedTuple):
