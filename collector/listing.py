@@ -19,7 +19,7 @@ from storage import sql
 from storage.home import Home
 
 EXPORTER_COLUMNS = ("exporter", "domain", "protocol", "received", "missing", "duplicate", "reordered", "restarts", "faulted",
-                    "waiting", "first", "last")
+                    "waiting", "first", "last", "drop_samples")
 
 _EXPORTED = ("received", "exporter", "domain", "start", "end", "source_address", "destination_address", "source_port",
              "destination_port", "protocol", "octets", "packets", "rate_numerator", "rate_denominator", "rate_source",
@@ -40,7 +40,7 @@ def exporters(home: Home) -> list[dict[str, Any]]:
     """The counts of all collectors and replays together, by exporter, domain and protocol."""
     table = tables.exporter_state
     keys = (table.c.exporter, table.c.domain, table.c.export_protocol)
-    counts = ("received", "missing", "duplicate", "reordered", "restarts", "faulted", "waiting")
+    counts = ("received", "missing", "duplicate", "reordered", "restarts", "faulted", "waiting", "drop_samples")
     query = sa.select(*keys, *(sa.func.sum(table.c[name]).label(name) for name in counts),
                       sa.func.min(table.c.first).label("first"), sa.func.max(table.c.last).label("last"))
     with sql.reading(sql.engine(home)) as connection:
@@ -48,8 +48,8 @@ def exporters(home: Home) -> list[dict[str, Any]]:
     return [
         {"exporter": format_address(bytes(row.exporter)), "domain": int(row.domain),
          "protocol": schemas.EXPORT_PROTOCOL_NAMES.get(row.export_protocol, "unknown"),
-         **{name: int(getattr(row, name)) for name in counts},
-         "first": format_instant(row.first), "last": format_instant(row.last)}
+         **{name: int(getattr(row, name)) for name in counts[:-1]},
+         "first": format_instant(row.first), "last": format_instant(row.last), "drop_samples": int(row.drop_samples)}
         for row in found
     ]
 

@@ -264,7 +264,7 @@ class _Session:
         rows = worker.exporter_rows(self._decoder.state)
         for key, row in rows.items():
             gained = _difference(row, self._known.get(key))
-            if any(getattr(gained, name) for name in worker.EXPORTER_COUNTS[:7]):
+            if any(getattr(gained, name) for name in worker.EXPORTER_SUMS):
                 self._gained[key] = _added(self._gained.get(key), gained)
         self._known = rows
 
@@ -318,11 +318,11 @@ def _readable(batches: Any) -> Any:
 def _difference(after: ExporterRow, before: ExporterRow | None) -> ExporterRow:
     if before is None:
         return after
-    return replace(after, **{name: getattr(after, name) - getattr(before, name) for name in worker.EXPORTER_COUNTS[:7]})
+    return replace(after, **{name: getattr(after, name) - getattr(before, name) for name in worker.EXPORTER_SUMS})
 
 
 def _added(row: ExporterRow | None, gained: ExporterRow) -> ExporterRow:
     if row is None:
         return gained
-    sums = {name: getattr(row, name) + getattr(gained, name) for name in worker.EXPORTER_COUNTS[:7]}
+    sums = {name: getattr(row, name) + getattr(gained, name) for name in worker.EXPORTER_SUMS}
     return replace(row, **sums, first=min(row.first, gained.first), last=max(row.last, gained.last))

@@ -37,6 +37,8 @@ class ExporterRow:
     restarts: int
     faulted: int
     waiting: int
+    drop_samples: int
+    """Packets that the exporter says it discarded (sFlow)."""
     first: int
     last: int
 
@@ -48,6 +50,12 @@ _ROWED = {"domains": ("domains", layout.DOMAIN), "templates": ("templates", layo
 """Array → its count and its dtype."""
 _BESIDE = {"domains": ("gaps",), "plans": ("has", "places"), "fields": ("slots", "offsets")}
 """Arrays that run along with another."""
+
+
+def _layout_digest() -> int:
+    """A check of all record layouts: a state saved with others can't be read."""
+    state = _empty()
+    return zlib.crc32(repr([(array.dtype.descr, array.shape[1:]) for array in state]).encode())
 
 
 def _empty() -> State:
@@ -252,7 +260,7 @@ class DecoderState:
     def to_bytes(self) -> bytes:
         """The whole state; `from_bytes` makes one that goes on exactly like this one."""
         parts = self._parts()
-        head = json.dumps({"sightings": len(self.arrays.sightings),
+        head = json.dumps({"layout": _layout_digest(), "sightings": len(self.arrays.sightings),
                            "parts": {name: list(part.shape) for name, part in parts.items()}}).encode()
         body = b"".join(np.ascontiguousarray(part).tobytes() for part in parts.values())
         check = zlib.crc32(body, zlib.crc32(head))
@@ -267,6 +275,9 @@ class DecoderState:
             raise DamagedFile("the decoder's saved state is damaged or of another version",
                               "decode the journal again from its first block kept")
         head = json.loads(data[16 : 16 + size])
+        if head.get("layout") != _layout_digest():
+            raise DamagedFile("the decoder's saved state is of another version of ratemill",
+                              "decode the journal again from its first block kept")
         state = cls()
         state._load(head, data, 16 + size)
         return state

@@ -98,7 +98,8 @@ def write_exporters(connection: sa.Connection, collector: str, rows: Iterable[Ex
     connection.execute(table.insert(), values)
 
 
-EXPORTER_COUNTS = ("received", "missing", "duplicate", "reordered", "restarts", "faulted", "waiting", "first", "last")
+EXPORTER_SUMS = ("received", "missing", "duplicate", "reordered", "restarts", "faulted", "waiting", "drop_samples")
+EXPORTER_COUNTS = (*EXPORTER_SUMS, "first", "last")
 
 
 # worker ---------------------------------------------------------------------------------------------------------------
