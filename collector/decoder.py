@@ -20,9 +20,13 @@ from collector.settings import CollectorSettings
 from collector.state import BEFORE_ALL, DecoderState, bounds
 from core.errors import DamagedFile
 
-VERSION = "1"
+VERSION = "2"
 """Of the decoder: recorded with every segment; it changes when the same datagrams give other rows."""
 
+INTERFACE_READINGS_MAX = 65_536
+"""Interface counters kept of one journal block; each beyond is a fault."""
+
+_TUNNELS = {"outer": 0, "inner": 1}
 _POLICIES = {"assume_1": rows.ASSUME, "quarantine": rows.QUARANTINE, "reject": rows.REJECT}
 
 
@@ -31,6 +35,8 @@ class Policy(NamedTuple):
 
     skew_ms: int
     unannounced: int
+    tunnels: int
+    """1: the innermost packet of a sampled one is the flow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,8 @@ class Decoded:
     """By exporter, domain, export_protocol and slot (quarter hour of arrival): the columns of the table `intake`."""
     faults: list[tuple[bytes, int, FaultKind, int]]
     """(exporter, domain, kind, how many)."""
+    interface_counters: dict[str, NDArray[Any]]
+    """Octets of interfaces as their counters stood (collector.interface_counters), in journal order."""
 
 
 class Decoder:
@@ -83,7 +91,8 @@ class Decoder:
         self._settings = settings
         self._state = state if state is not None else DecoderState()
         self._state.use(bounds(settings))
-        self._policy = Policy(settings.time.skew_seconds_max * 1000, _POLICIES[settings.sampling.unannounced])
+        self._policy = Policy(settings.time.skew_seconds_max * 1000, _POLICIES[settings.sampling.unannounced],
+                              _TUNNELS[settings.collector.tunnels])
         self._results = _fresh_results()
         self._scratch = (np.zeros((layout.SLOT_COUNT, rows.CHUNK), np.int64), np.zeros((rows.WORK, rows.CHUNK), np.int64))
         self._found = np.zeros(samples.FOUND, np.int64)
@@ -103,7 +112,7 @@ class Decoder:
         self._end_sessions()
         columns = FlowColumns() if into is None else into
         first, rows_written = self._decode(data, columns)
-        return self._collect(columns, first, rows_written)
+        return self._collect(columns, first, rows_written, self._read_counters(data))
 
     # scan -------------------------------------------------------------------------------------------------------------
     def _begin(self, size: int) -> None:
@@ -218,9 +227,23 @@ class Decoder:
                 sets["row"][:number] += first
                 rows.decode(source, sets, 0, number, arrays, changes, out, self._policy, KINDS, *self._scratch)
                 samples.decode_samples(source, sets, 0, number, arrays, out, self._policy, KINDS, self._found)
+                samples.decode_packets(source, sets, 0, number, arrays, out, self._policy, KINDS, self._found)
         return first, count
 
-    def _collect(self, columns: FlowColumns, first: int, count: int) -> Decoded:
+    def _read_counters(self, data: NDArray[np.uint8]) -> layout.Rows:
+        """The readings of the block's counter samples."""
+        results = self._results
+        count = int(results.progress[0]["sets"])
+        sets = results.sets[:count]
+        with_counters = sets[(sets["sflow"] > 0) & (sets["counters"] > 0)]
+        if not len(with_counters):
+            return np.zeros(0, layout.READING)
+        most = int((with_counters["stop"] - with_counters["start"]).sum()) // samples.INTERFACE_COUNTERS_SIZE
+        readings = np.zeros(min(most, INTERFACE_READINGS_MAX), layout.READING)
+        used = samples.decode_counters(data, results.sets, count, readings, results.faults, KINDS, np.zeros(1, np.int64))
+        return readings[:used]
+
+    def _collect(self, columns: FlowColumns, first: int, count: int, readings: layout.Rows) -> Decoded:
         results = self._results
         progress = results.progress[0]
         cumulative = int(FaultKind.CUMULATIVE_COUNTER)
@@ -239,7 +262,7 @@ class Decoder:
         domains = self._state.arrays.domains
         sums = {name: int(intake[name].sum()) for name in layout.INTAKE.names[2:]}  # type: ignore[index]
         return Decoded(columns.rows(first), Counts(refused=0, waiting=self._state.waiting, **sums),
-                       _intake(intake, domains), _faults(intake, faults, domains))
+                       _intake(intake, domains), _faults(intake, faults, domains), _interface_counters(readings, domains))
 
 
 def _fresh_results() -> layout.Results:
@@ -291,3 +314,10 @@ def _faults(intake: layout.Rows, faults: layout.Rows, domains: layout.Rows) -> l
          FaultKind(kind), count)
         for (owner, kind), count in sorted(found.items())
     ]
+
+
+def _interface_counters(readings: layout.Rows, domains: layout.Rows) -> dict[str, NDArray[Any]]:
+    owners = domains[readings["domain"]]
+    words = np.stack([owners["high"], owners["low"]], axis=1)
+    return {"exporter": np.ascontiguousarray(words).view(np.uint8).reshape(len(readings), 16),
+            **{name: readings[name].copy() for name in ("interface", "received", "in_octets", "out_octets")}}

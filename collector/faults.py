@@ -43,6 +43,7 @@ class FaultKind(IntEnum):
     TEMPLATE_REDEFINED = 40
     STREAM_MALFORMED = 41
     STREAM_CUT = 42
+    COUNTERS_FULL = 31
 
     @property
     def label(self) -> str:
@@ -61,7 +62,7 @@ MEANINGS: dict[FaultKind, str] = {
     FaultKind.TEMPLATE_TOO_LARGE: "a template with more fields than template_fields_max",
     FaultKind.TEMPLATES_FULL: "no room for another template (templates_max)",
     FaultKind.ZERO_LENGTH_RECORD: "data of a template whose records have no length",
-    FaultKind.RECORD_OVERRUN: "a record reaches beyond its set or sample",
+    FaultKind.RECORD_OVERRUN: "a record reaches beyond its set or sample, or an interface counter record is too short",
     FaultKind.SAMPLE_OVERRUN: "sFlow: a sample reaches beyond the datagram, or fewer are present than announced",
     FaultKind.TOO_MANY_RECORDS: "more than records_per_datagram_max records in one datagram",
     FaultKind.HEADER_MALFORMED: "a header holds an impossible value: an unknown agent address type in sFlow",
@@ -78,6 +79,7 @@ MEANINGS: dict[FaultKind, str] = {
     FaultKind.STREAM_MALFORMED: "a TCP or TLS session does not go on with an IPFIX message (version, length): it was closed",
     FaultKind.STREAM_CUT: "a TCP or TLS session ended inside a message",
     FaultKind.COUNT_TOO_LARGE: "octets or packets of 2^48 or more in one record, scaled by its sampling rate",
+    FaultKind.COUNTERS_FULL: "sFlow: more interface counters in one journal block than are kept; each beyond is left out",
 }
 
 RECORD_FAULTS = frozenset({FaultKind.CUMULATIVE_COUNTER, FaultKind.RATE_UNANNOUNCED, FaultKind.DURATION_TOO_LONG,

@@ -25,6 +25,7 @@ DOMAIN = _record(
     "ended",  # 0 in use; the session is over: 1, it ended, 2, recycled; 3: the row is free
     "sessions_ended", "recycled",  # transport sessions whose counts went into this row
     "received", "decoded", "faulted", "duplicate", "missing", "reordered", "restarts", "waiting",
+    "drop_samples",  # packets that the exporter says it discarded
     "first", "last",  # arrival of the first and the newest datagram
     "rate_numerator", "rate_denominator",  # from options without a sampler, 0 before they come
     "initialised",  # IE 160 from options, 0 before it comes
@@ -50,7 +51,7 @@ PLAN = _record(
     "stride",  # octets of a record, 0 with a variable-length field
     "minimum",  # octets of the shortest record
     "first", "count", "scope",  # fields; how many of them are scope
-    "verdict",  # 0 not a flow, 1 a flow, 2 a cumulative counter
+    "verdict",  # 0 not a flow, 1 a flow, 2 a cumulative counter, 3 a packet
     "width",  # rows that a record can become
     "informs",  # options that change sampling or time
     "plain",  # 1, 2: each column of a row is one field (times as uptimes, as instants); 0: records need decisions
@@ -65,6 +66,7 @@ SIGHTING = np.dtype([("first", np.uint64), ("second", np.uint64), ("domain", np.
 """A datagram seen lately: its hash, and when; domain -1 marks an empty place."""
 SET = _record(
     "sflow",  # 1: samples of sFlow, 0: records of a plan
+    "counters",  # counter samples among them
     "start", "stop", "plan", "records", "row", "width", "verdict", "options", "fault",
     "received", "exported", "uptime", "domain", "intake",
     "rate_numerator", "rate_denominator", "header_rate", "configured", "initialised", "sflow_boot", "order",
@@ -82,6 +84,8 @@ HEARD = _record("kind", "domain", "protocol", "sequence", "records", "options", 
 
 `records` of them are counted, `options` of these are of options; `whole`: all records of the datagram are known;
 has_uptime: 0 none, 1 beside a clock, 2 alone (sFlow)."""
+READING = _record("domain", "interface", "received", "in_octets", "out_octets", unsigned="in_octets out_octets")
+"""Interface counters of sFlow, cumulative."""
 PROGRESS = _record("position", "sets", "released", "intake", "rows", "released_rows", "order", "ordinal", "newest",
                    "changes", "dropped", "heard")
 """How far a call of the scan has come."""
@@ -95,7 +99,7 @@ SITUATION = _record("start", "stop", "protocol", "domain", "intake", "received",
 
 GAPS_MAX = 64
 CONVENTIONS = 5
-SLOT_COUNT = 80
+SLOT_COUNT = 128
 
 
 class State(NamedTuple):

@@ -19,7 +19,7 @@ from storage import sql
 from storage.home import Home
 
 EXPORTER_COLUMNS = ("exporter", "domain", "protocol", "received", "missing", "duplicate", "reordered", "restarts", "faulted",
-                    "waiting", "first", "last", "sessions", "sessions_ended", "recycled")
+                    "waiting", "first", "last", "sessions", "sessions_ended", "recycled", "drop_samples")
 
 _EXPORTED = ("received", "exporter", "domain", "start", "end", "source_address", "destination_address", "source_port",
              "destination_port", "protocol", "octets", "packets", "rate_numerator", "rate_denominator", "rate_source",
@@ -41,7 +41,7 @@ def exporters(home: Home) -> list[dict[str, Any]]:
     table = tables.exporter_state
     keys = (table.c.exporter, table.c.domain, table.c.export_protocol)
     counts = ("received", "missing", "duplicate", "reordered", "restarts", "faulted", "waiting", "sessions", "sessions_ended",
-              "recycled")
+              "recycled", "drop_samples")
     query = sa.select(*keys, *(sa.func.sum(table.c[name]).label(name) for name in counts),
                       sa.func.min(table.c.first).label("first"), sa.func.max(table.c.last).label("last"))
     with sql.reading(sql.engine(home)) as connection:

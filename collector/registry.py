@@ -20,7 +20,7 @@ REVERSE_ENTERPRISE = 29305  # RFC 5103
 _FILE = data_file("registries", "ipfix_elements.csv")
 
 _LENGTHS = {"ipv4Address": (4, 4), "ipv6Address": (16, 16), "dateTimeMicroseconds": (8, 8), "dateTimeNanoseconds": (8, 8),
-            "dateTimeSeconds": (1, 8), "dateTimeMilliseconds": (1, 8)}
+            "dateTimeSeconds": (1, 8), "dateTimeMilliseconds": (1, 8), "octetArray": (0, 65_535)}
 _UNSIGNED = (1, 8)
 """Octets that a field of a type can have; numbers may be sent shortened (RFC 7011 §6.2), and NetFlow v9 sends them long."""
 

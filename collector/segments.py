@@ -1,9 +1,9 @@
 """Flow segments: immutable Arrow files of decoded flows, and the rows of SQL that make them count.
 
 A segment is a file `segments/YYYY/MM/DD/COLLECTOR-FIRSTBLOCK-LASTBLOCK.arrow` (schema core.schemas.FLOWS, LZ4 or plain) and
-rows in the tables `segment`, `intake`, `fault` and `segment_slot`. It is written batch by batch under a temporary name while
-its flows come; only the rows make it part of the truth, so a file without rows is what a killed process left and is swept.
-Its identity is a digest over its columns, whatever the batches and the compression.
+rows in the tables `segment`, `intake`, `fault`, `segment_slot` and `interface_counter`. It is written batch by batch under a
+temporary name while its flows come; only the rows make it part of the truth, so a file without rows is what a killed process
+left and is swept. Its identity is a digest over its columns, whatever the batches and the compression.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sqlalchemy as sa
 import xxhash
 from numpy.typing import NDArray
 
+from collector import interface_counters
 from collector.columns import FlowColumns
 from collector.decoder import VERSION, Decoded
 from collector.faults import FaultKind
@@ -59,6 +60,8 @@ class Segment:
     intake: list[dict[str, Any]]
     faults: list[dict[str, Any]]
     slots: list[dict[str, Any]]
+    counters: list[dict[str, Any]]
+    """Rows of the table `interface_counter`."""
 
 
 @dataclass
@@ -86,6 +89,7 @@ class SegmentBuilder:
         self._parts: list[Decoded] = []
         self._refusals: list[Refusal] = []
         self._stored = 0
+        self._readings = 0
         self.datagrams = 0
         self.block_first: int | None = None
         self.block_last = -1
@@ -100,13 +104,14 @@ class SegmentBuilder:
 
     @property
     def is_full(self) -> bool:
-        return self.flows >= SEGMENT_FLOWS_MAX
+        return self.flows >= SEGMENT_FLOWS_MAX or self._readings >= interface_counters.SEGMENT_READINGS_MAX
 
     def add(self, decoded: Decoded, block: int) -> None:
         """Take what a block gave; its flows are in `columns`. Raises RatemillError if the disk can't take a batch."""
         self.block_first = block if self.block_first is None else self.block_first
         self.block_last = block
         self._parts.append(replace(decoded, flows={}))
+        self._readings += interface_counters.count(decoded.interface_counters)
         self.datagrams += decoded.counts.datagrams
         if self.columns.used >= BATCH_FLOWS:
             self._store()
@@ -144,7 +149,9 @@ class SegmentBuilder:
             "block_last": self.block_last, "decoder_version": VERSION, "settings_digest": self._settings_digest,
         }
         faults = sum_faults(part.faults for part in self._parts)
-        segment = Segment(self._home.relative(path), row, intake, faults, self._survey.slots())
+        readings = interface_counters.newest_of_minutes(part.interface_counters for part in self._parts)
+        segment = Segment(self._home.relative(path), row, intake, faults, self._survey.slots(),
+                          interface_counters.to_rows(readings))
         self._begin()
         return segment
 
@@ -392,6 +399,7 @@ def register(connection: sa.Connection, segments: Sequence[Segment], manifest_ve
                             (tables.segment_slot, segment.slots)):
             if rows:
                 connection.execute(table.insert(), [{"segment_id": number, **row} for row in rows])
+        interface_counters.store(connection, number, segment.counters)
 
 
 def next_version(connection: sa.Connection, at: int, kind: str, detail: str) -> int:

@@ -64,6 +64,9 @@ class Collector:
 
     compression: str = setting("lz4", what="How the files of decoded flows are compressed.", choices=("lz4", "none"))
 
+    tunnels: str = setting(
+        "outer", choices=("outer", "inner"),
+        what="Sampled packets in VXLAN, GRE, IPIP, 6in4: whose addresses, ports and octets make the flow.")
     records_per_datagram_max: int = setting(4096, what="Records read of one datagram; the rest is a fault.",
                                             unit="records", lowest=1, highest=65536)
     domains_max: int = setting(65536, what="Exporters and domains told apart.", unit="domains", lowest=1, highest=2**24)

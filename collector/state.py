@@ -42,6 +42,8 @@ class ExporterRow:
     sessions_ended: int
     recycled: int
     """Sessions that were forgotten for want of room: ports of a NAT that were idle for longest."""
+    drop_samples: int
+    """Packets that the exporter says it discarded (sFlow)."""
     first: int
     last: int
 
@@ -51,7 +53,8 @@ _ROWED = {"domains": ("domains", layout.DOMAIN), "templates": ("templates", layo
           "samplers": ("samplers", layout.SAMPLER), "waiting": ("waiting", layout.WAITING),
           "waiting_octets": ("waiting_octets", np.dtype(np.uint8))}
 """Array → its count and its dtype."""
-_SUMMED = ("received", "missing", "duplicate", "reordered", "restarts", "faulted", "waiting", "sessions_ended", "recycled")
+_SUMMED = ("received", "missing", "duplicate", "reordered", "restarts", "faulted", "waiting", "sessions_ended", "recycled",
+           "drop_samples")
 _BESIDE = {"domains": ("sequences", "gaps", "trials"), "plans": ("has", "places"), "fields": ("slots", "offsets")}
 """Arrays that run along with another."""
 

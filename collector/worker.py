@@ -99,7 +99,7 @@ def write_exporters(connection: sa.Connection, collector: str, rows: Iterable[Ex
 
 
 EXPORTER_SUMS = ("received", "missing", "duplicate", "reordered", "restarts", "faulted", "waiting", "sessions",
-                 "sessions_ended", "recycled")
+                 "sessions_ended", "recycled", "drop_samples")
 EXPORTER_COUNTS = (*EXPORTER_SUMS, "first", "last")
 
 

@@ -49,10 +49,11 @@ class FlowFlag(IntEnum):
 
     CLOCK_MOVED = 1  # start and end were moved by received - export time
     LAYER2_OCTETS = 2  # octets come from IE 352 less the layer-2 header
-    FRAME_OCTETS = 4  # sFlow: octets come from the frame length, the sampled header has no IP total length
+    FRAME_OCTETS = 4  # sampled packet: octets come from the frame length, its IP header has no total length
     QUARANTINED = 8  # no sampling rate is announced and the policy says `quarantine`
     REVERSE = 16  # the second flow of a bidirectional record
     END_CLAMPED = 32  # end before start was set to start
+    INNER_UNREAD = 64  # `tunnels = "inner"`: a packet inside of this one could not be read; this is the one around it
 
 
 class FlowDirection(IntEnum):

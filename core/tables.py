@@ -214,6 +214,20 @@ exporter_state = Table(  # cumulative, per collector: what `exporters list` show
     Column("sessions", BigInteger, nullable=False, server_default="0"),
     Column("sessions_ended", BigInteger, nullable=False, server_default="0"),
     Column("recycled", BigInteger, nullable=False, server_default="0"),
+    Column("drop_samples", BigInteger, nullable=False),  # packets that the exporter says it discarded
+)
+interface_counter = Table(  # octets that an interface had counted at an instant; of a minute the newest reading
+    "interface_counter",
+    metadata,
+    _id(),
+    Column("segment_id", BigInteger, ForeignKey("segment.id")),  # null: imported
+    Column("exporter", LargeBinary, nullable=False),
+    Column("interface", BigInteger, nullable=False),  # ifIndex
+    Column("at", BigInteger, nullable=False),
+    Column("in_octets", BigInteger, nullable=False),  # cumulative; two's complement of an unsigned 64-bit counter
+    Column("out_octets", BigInteger, nullable=False),
+    Column("source", Text, nullable=False),  # sflow or csv
+    UniqueConstraint("exporter", "interface", "at", "source"),
 )
 decoder_position = Table(  # up to which journal block a collector's datagrams are in segments, and the state after it
     "decoder_position",

@@ -6,13 +6,15 @@ A write transaction of SQLite begins IMMEDIATE: it waits for the other writer at
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as postgresql_dialect
+from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.exc import OperationalError
 
 from core.errors import DependencyDown, Locked, RatemillError
@@ -91,6 +93,12 @@ def reading(bound: sa.Engine) -> Iterator[sa.Connection]:
     """A read transaction: one consistent view."""
     with _explained(bound), bound.connect() as connection, connection.begin():
         yield connection
+
+
+def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows; one whose unique key is there already is left out."""
+    made: Any = {"sqlite": sqlite_dialect, "postgresql": postgresql_dialect}[connection.dialect.name].insert(table)
+    connection.execute(made.on_conflict_do_nothing(), list(rows))
 
 
 @contextmanager

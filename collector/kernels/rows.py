@@ -27,6 +27,10 @@ INITIATOR_OCTETS, RESPONDER_OCTETS, INITIATOR_PACKETS, RESPONDER_PACKETS = 56, 5
 LAYER2_OCTETS, TOTAL_OCTETS, IP_VERSION, UDP_SOURCE_PORT, UDP_DESTINATION_PORT = 60, 61, 62, 63, 64
 TCP_SOURCE_PORT, TCP_DESTINATION_PORT, LINK_HEADER, VLAN, CUSTOMER_VLAN = 65, 66, 67, 68, 69
 REVERSE_OCTETS, REVERSE_PACKETS, REVERSE_TCP_FLAGS = 70, 71, 72
+# Of records that carry a packet (`samples` reads it); from FIRST_SECTION on a slot stands for octets, not for a number.
+FRAME_SIZE, FRAME_TYPE, SECTION_OFFSET, SECTION_OCTETS, OBSERVED_NTP = 112, 113, 114, 115, 116
+FRAME_SECTION, IP_SECTION, MPLS_PAYLOAD_SECTION, MPLS_STACK_SECTION = 120, 121, 122, 123
+FIRST_SECTION = FRAME_SECTION
 
 FIRST_V4, LAST_V4, FIRST_V6, LAST_V6 = SOURCE4, BGP_NEXT_HOP4, SOURCE6, BGP_NEXT_HOP6
 
@@ -46,6 +50,7 @@ V9_OR_OLDER = 9
 CLOCK_MOVED, LAYER2, QUARANTINED, REVERSE, END_CLAMPED = 1, 2, 8, 16, 32
 BY_RECORD, BY_SAMPLER, BY_DOMAIN, BY_HEADER, CONFIGURED, ASSUMED = 1, 2, 3, 4, 5, 6
 FLOW, FAULTED = 1, 3
+FLOW_VERDICT, PACKET_VERDICT = 1, 3
 ASSUME, QUARANTINE, REJECT = 0, 1, 2
 BY_UPTIME = 1  # a plan with uptimes; 2: with instants
 
@@ -90,7 +95,7 @@ def load_fixed(data: Any, start: int, stride: int, count: int, first: int, field
     """Column by column: the fields of `count` records of one length."""
     for i in range(first, first + fields):
         slot = np.int64(slots[i])
-        if slot > 0:
+        if 0 < slot < FIRST_SECTION:
             length = lengths[i] & 0xFFFF
             at = start + offsets[i]
             for record in range(count):
@@ -110,7 +115,7 @@ def load_variable(data: Any, at: int, count: int, first: int, fields: int, lengt
                     length = load_be16(data, at)
                     at += 2
             slot = np.int64(slots[i])
-            if slot > 0:
+            if 0 < slot < FIRST_SECTION:
                 load(data, at, slot, length, values, record)
             at += length
     return at
@@ -276,6 +281,8 @@ def times_of(values: Any, r: int, has: Any, exported: int, uptime: int, initiali
     if not started and not ended:
         if present(values, r, has, OBSERVED_MS):
             end = bounded(values[OBSERVED_MS, r], INSTANT_MAX)
+        elif present(values, r, has, OBSERVED_NTP):
+            end = ntp_to_ms(values[OBSERVED_NTP, r])
         elif present(values, r, has, OBSERVED_S):
             end = bounded(values[OBSERVED_S, r], INSTANT_MAX // 1000) * 1000
         else:
@@ -395,6 +402,18 @@ def measure(values: Any, count: int, has: Any, kinds: Any, work: Any) -> None:
         good = (0 <= octets < COUNT_MAX and 0 <= packets < COUNT_MAX and 0 <= back < COUNT_MAX
                 and 0 <= back_packets < COUNT_MAX)
         work[W_FAULT, r] = 0 if good else kinds["count_too_large"]
+
+
+@kernel
+def leave_unmeasured(count: int, work: Any) -> None:
+    """Records that carry a packet: its headers say octets and packets, later."""
+    for r in range(count):
+        work[W_OCTETS, r] = 0
+        work[W_PACKETS, r] = 0
+        work[W_BACK, r] = 0
+        work[W_BACK_PACKETS, r] = 0
+        work[W_FLAGS, r] = 0
+        work[W_FAULT, r] = 0
 
 
 @kernel
@@ -888,7 +907,7 @@ def decode(data: Any, sets: Any, first: int, last: int, state: Any, changes: Any
     for s in range(first, last):
         job = sets[s]
         job["clean"] = 0
-        if not job["sflow"] and job["verdict"] != 1:
+        if not job["sflow"] and job["verdict"] != FLOW_VERDICT and job["verdict"] != PACKET_VERDICT:
             continue
         if not job["sflow"] and plans[job["plan"]]["plain"] and decode_plain(
                 data, job, plans[job["plan"]], places[job["plan"]], domains[job["domain"]], samplers, sampler_table, changes,
@@ -920,7 +939,10 @@ def decode_set(data: Any, job: Any, state: Any, changes: Any, out: Any, policy: 
             at += count * plan["stride"]
         else:
             at = load_variable(data, at, count, plan["first"], plan["count"], state.fields, state.slots, values)
-        measure(values, count, has, kinds[0], work)
+        if job["verdict"] == PACKET_VERDICT:
+            leave_unmeasured(count, work)
+        else:
+            measure(values, count, has, kinds[0], work)
         place_in_time(values, count, has, job["exported"], job["uptime"], job["initialised"], owner["protocol"], move,
                       kinds[0], work)
         set_rates(values, count, has, job, state.samplers, state.sampler_table, changes, policy, kinds[0], work)

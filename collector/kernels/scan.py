@@ -45,6 +45,8 @@ UDP_SOURCE_PORT, TCP_DESTINATION_PORT = 63, 66
 INITIALISED, SAMPLING_INTERVAL, RANDOM_INTERVAL, PACKET_INTERVAL, PACKET_SPACE = 37, 46, 47, 48, 49
 SAMPLE_SIZE, POPULATION, SAMPLER, SELECTOR = 50, 51, 52, 53
 OUT_OCTETS, INITIATOR_OCTETS, RESPONDER_OCTETS, LAYER2_OCTETS, TOTAL_OCTETS, REVERSE_OCTETS = 54, 56, 57, 60, 61, 70
+FIRST_SECTION, LAST_SECTION = 120, 123  # a piece of a packet: its octets, not a number
+PACKET_VERDICT = 3
 
 
 @inline_kernel
@@ -625,7 +627,7 @@ def slot_of(limits: Any, element: int, enterprise: int, length: int, skip: bool)
 
 @kernel
 def judge(plan: Any, has: Any) -> None:
-    """What records of this plan can become: (RFC 5103: two directions in one record are two flows)."""
+    """What records of this plan can become (RFC 5103: two directions in one record are two flows)."""
     addressed = (has[SOURCE4] and has[DESTINATION4]) or (has[SOURCE6] and has[DESTINATION6])
     counted = (has[OCTETS] or has[INITIATOR_OCTETS] or has[RESPONDER_OCTETS] or has[OUT_OCTETS] or has[LAYER2_OCTETS])
     plan["verdict"] = 0
@@ -637,6 +639,10 @@ def judge(plan: Any, has: Any) -> None:
             plan["width"] = 2 if two else 1
         elif has[TOTAL_OCTETS]:
             plan["verdict"] = 2
+    for slot in range(FIRST_SECTION, LAST_SECTION + 1):
+        if plan["options"] == 0 and plan["verdict"] == 0 and has[slot]:
+            plan["verdict"] = PACKET_VERDICT
+            plan["width"] = 1
     plan["informs"] = 0
     if (has[INITIALISED] or has[SAMPLING_INTERVAL] or has[RANDOM_INTERVAL] or has[PACKET_INTERVAL]
             or has[SAMPLE_SIZE] or has[POPULATION]):
@@ -704,7 +710,7 @@ def compile_plan(state: Any, limits: Any, count: int, scope: int, options: int, 
         slot = slot_of(limits, element, enterprise, length, v9 and i - first < scope)
         if length == VARIABLE and not v9:
             variable = True
-            slot = 0
+            slot = slot if slot >= FIRST_SECTION else 0
             length = 1
         if slot > 0 and has[slot]:
             slot = 0  # the first of several counts: the outer header of a tunnel
@@ -940,8 +946,9 @@ def read_samples(data: Any, at: int, stop: int, count: int, state: Any, limits: 
     now = results.situation[0]
     first = at
     flows = np.int64(0)
+    counters = np.int64(0)
+    drops = np.int64(0)
     seen = np.int64(0)
-    counted = results.intake[now["intake"]]
     while seen < count and stop - at >= 8:
         if seen == limits.records:
             fault(results.faults, now, kinds["too_many_records"])
@@ -954,25 +961,28 @@ def read_samples(data: Any, at: int, stop: int, count: int, state: Any, limits: 
         if kind == 1 or kind == 3:
             flows += 1
         elif kind == 2 or kind == 4:
-            counted["counter_samples"] += 1
+            counters += 1
         elif kind == 5:
-            counted["drop_samples"] += 1
+            drops += 1
         seen += 1
         at = min(at + 8 + ((length + 3) & ~3), stop)
     cut = seen < count and not now["full"]
     if cut and stop - at >= 8 + 4:
         kind = load_be32(data, at)
-        if kind == 1 or kind == 3:  # a flow sample that reaches beyond the datagram: its records may still be whole
-            flows += 1
+        if 0 < kind <= 5:  # a sample that reaches beyond the datagram: its records may still be whole
+            flows += 1 if kind == 1 or kind == 3 else 0
+            counters += 1 if kind == 2 or kind == 4 else 0
+            drops += 1 if kind == 5 else 0
             at = stop
-        elif kind == 2 or kind == 4:
-            counted["counter_samples"] += 1
         seen += 1
     if cut or (not now["full"] and at < stop):
         fault(results.faults, now, kinds["sample_overrun"])
     now["read"] += seen
     now["records"] += flows
-    if flows == 0:
+    results.intake[now["intake"]]["counter_samples"] += counters
+    results.intake[now["intake"]]["drop_samples"] += drops
+    state.domains[now["domain"]]["drop_samples"] += drops
+    if flows == 0 and counters == 0:
         return
     progress = results.progress[0]
     row = results.sets[progress["sets"]]
@@ -980,6 +990,7 @@ def read_samples(data: Any, at: int, stop: int, count: int, state: Any, limits: 
     enter_set(row, state, results, 0, now["domain"], first, at, flows, progress["rows"])
     progress["rows"] += flows
     row["sflow"] = 1
+    row["counters"] = counters
     row["width"] = 1
     row["verdict"] = 1
     row["received"] = now["received"]

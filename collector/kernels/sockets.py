@@ -50,7 +50,7 @@ _errno = types.ExternalFunction("__errno_location", types.CPointer(types.int32)(
 
 @inline_kernel
 def last_error() -> Any:
-    return np.int64(_errno()[0])
+    return np.int64(_errno()[0])  # type: ignore[index]
 
 
 @inline_kernel

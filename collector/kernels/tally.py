@@ -13,7 +13,7 @@ FLOW, NOT_A_FLOW, FAULTED = 1, 2, 3
 def all_clean(sets: Any, count: int) -> bool:
     """Whether all rows of these sets are flows, so that none must be left out."""
     for s in range(count):
-        if sets[s]["verdict"] == 1 and not sets[s]["clean"]:
+        if (sets[s]["verdict"] == 1 or sets[s]["verdict"] == 3) and not sets[s]["clean"]:
             return False
     return True
 

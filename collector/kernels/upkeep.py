@@ -121,6 +121,7 @@ def fold(row: Any, into: Any) -> None:
     into["reordered"] += row["reordered"]
     into["restarts"] += row["restarts"]
     into["waiting"] += row["waiting"]
+    into["drop_samples"] += row["drop_samples"]
     into["sessions_ended"] += row["sessions_ended"]
     into["recycled"] += row["recycled"]
 
@@ -137,6 +138,7 @@ def empty(row: Any) -> None:
     row["reordered"] = 0
     row["restarts"] = 0
     row["waiting"] = 0
+    row["drop_samples"] = 0
     row["sessions_ended"] = 0
     row["recycled"] = 0
 

@@ -11,6 +11,9 @@ from fractions import Fraction
 from math import gcd
 from typing import Any
 
+from oracles.slow_packets import packet
+from oracles.slow_samples import read_records
+
 FLOW_NUMBERS = {  # element → name; addresses apart
     1: "octets", 2: "packets", 4: "protocol", 5: "tos", 6: "tcp_flags", 7: "sport", 10: "input", 11: "dport", 14: "output",
     16: "sas", 17: "das", 21: "end_up", 22: "start_up", 23: "out_octets", 24: "out_packets", 32: "icmp4", 34: "interval",
@@ -20,12 +23,17 @@ FLOW_NUMBERS = {  # element → name; addresses apart
     178: "type6", 179: "code6", 180: "usport", 181: "udport", 182: "tsport", 183: "tdport", 231: "initiator",
     232: "responder", 240: "link_header", 243: "vlan", 245: "cvlan", 298: "initiator_packets", 299: "responder_packets",
     302: "selector", 305: "pinterval", 306: "pspace", 309: "size", 310: "population", 322: "seen_s", 323: "seen_ms",
-    352: "layer2", 353: "total",
+    352: "layer2", 353: "total", 102: "offset", 409: "offset", 103: "held", 410: "held", 312: "frame_size",
+    324: "seen_ntp", 325: "seen_ntp", 408: "frame_type",
 }
+SECTIONS = {315: "frame", 104: "frame", 313: "ip", 317: "mpls payload", 316: "mpls"}
+OF_THE_PACKET = {"source4", "destination4", "source6", "destination6", "version", "protocol", "tos", "tcp_flags",
+                 "sport", "dport", "icmp4", "icmp6", "usport", "udport", "tsport", "tdport", "type4", "code4", "type6", "code6"}
+"""What the packet itself says, whatever the record says beside it."""
 ADDRESSES = {8: ("source4", 4), 12: ("destination4", 4), 15: ("hop4", 4), 18: ("bgp4", 4),
              27: ("source6", 16), 28: ("destination6", 16), 62: ("hop6", 16), 63: ("bgp6", 16)}
 REVERSED = {1: "reverse_octets", 2: "reverse_packets", 6: "reverse_tcp_flags"}
-TIMES_OF_EIGHT = {154, 155, 156, 157}
+TIMES_OF_EIGHT = {154, 155, 156, 157, 324, 325}
 MAPPED = bytes(10) + b"\xff\xff"
 NOTHING = bytes(16)
 
@@ -42,6 +50,8 @@ class Template:
 class SlowDecoder:
     """Feeds on payloads; `flows` in order of decoding, released ones apart."""
 
+    inner: bool = False
+    """Whether the innermost packet of a sampled one is the flow."""
     templates: dict[Any, Template] = field(default_factory=dict)
     waiting: dict[Any, list[Any]] = field(default_factory=dict)
     rates: dict[Any, tuple[int, int]] = field(default_factory=dict)
@@ -53,6 +63,8 @@ class SlowDecoder:
     options_records: int = 0
     not_a_flow: int = 0
     faulted_records: int = 0
+    counters: list[dict[str, Any]] = field(default_factory=list)
+    """Interface counters in the order of arrival."""
 
     def feed(self, payload: bytes, received: int, exporter: bytes, received_unknown: bool = False) -> None:
         number = int.from_bytes(payload[:2], "big")
@@ -176,7 +188,7 @@ class SlowDecoder:
                 if length > len(body) - at:
                     return
                 skipped = (template.variable and announced == 65535) or (not template.variable and index < template.scope)
-                if not skipped:
+                if not skipped or (template.variable and enterprise == 0 and element in SECTIONS):
                     _keep(values, enterprise, element, body[at : at + length])
                 at += length
             records += 1
@@ -205,9 +217,21 @@ class SlowDecoder:
         self.data_records += 1
         four, six = {"source4", "destination4"} <= set(v), {"source6", "destination6"} <= set(v)
         counts = _counts(v)
+        sampled = None
         if not (four or six) or (counts is None and "total" not in v):
-            self.not_a_flow += 1
-            return
+            sampled = self._section(v)
+            if sampled is None:
+                self.not_a_flow += 1
+                return
+            four, six = False, True
+            v = {name: value for name, value in v.items() if name not in OF_THE_PACKET} | {
+                name: sampled[name] for name in ("protocol", "tos", "tcp_flags")} | {
+                "source6": sampled["source_address"], "destination6": sampled["destination_address"]}
+            if sampled["protocol"] in (1, 58):
+                v["icmp4"] = v["icmp6"] = sampled["destination_port"]
+            else:
+                v |= {"sport": sampled["source_port"], "dport": sampled["destination_port"]}
+            counts = (sampled["octets"], sampled["packets"], 0, 0), sampled["flags"], False
         if counts is None or max(counts[0]) >= 2**48:
             self.faulted_records += 1
             return
@@ -249,6 +273,33 @@ class SlowDecoder:
         if two:
             into.append(_answer(flow, v, back, back_packets))
 
+    def _section(self, v: dict[str, Any]) -> dict[str, Any] | None:
+        """The packet of a record that carries one."""
+        kind = next((name for name in SECTIONS.values() if f"section {name}" in v), None)
+        if kind is None:
+            return None
+        data = v[f"section {kind}"]
+        if 0 < v.get("held", 0) < len(data):
+            data = data[: v["held"]]
+        if v.get("offset") or not data:
+            return None
+        wire = len(data)
+        if kind == "frame":
+            link = {1: "ethernet", 2: "wifi"}.get(v.get("frame_type", 1), "")
+            sizes = [v.get("frame_size", 0), v.get("layer2", 0) if v.get("packets", 0) <= 1 else 0]
+            wire = next((size for size in sizes if 0 < size < 2**32), wire)
+        else:
+            link = ("ipv6" if data[0] // 16 == 6 else "ipv4") if kind == "ip" else kind
+        found = packet(data, link, wire, self.inner)
+        if found is None:
+            return None
+        packets = v.get("packets") or 1
+        if v.get("octets") and found["packets_read"] == 1:
+            found |= {"octets": v["octets"], "flags": found["flags"] & ~4}
+        else:
+            found["octets"] *= packets
+        return found | {"packets": packets}
+
     def _rate_of(self, v: dict[str, Any], c: Context) -> tuple[int, int, int]:
         key = (c.protocol, c.exporter, c.domain)
         found = [(_rate(v), 1)]
@@ -276,7 +327,8 @@ class SlowDecoder:
                     length = (ups[1] - ups[0]) % 2**32  # type: ignore[operator]
                     start = end - (length if length < 2**31 else 0)
         if start is None and end is None:
-            end = v.get("seen_ms") or (v.get("seen_s") or 0) * 1000 or c.exported
+            end = (v.get("seen_ms") or (v.get("seen_ntp") and _ntp(v["seen_ntp"])) or (v.get("seen_s") or 0) * 1000
+                   or c.exported)
         length = v["duration_ms"] if "duration_ms" in v else v.get("duration_us", 0) // 1000
         if start is None:
             assert end is not None
@@ -300,9 +352,22 @@ class SlowDecoder:
                 return
             if form in (1, 3):
                 self._sample(payload[at + 8 : at + 8 + length], form == 3, arrived, exporter, domain)
+            elif form in (2, 4):
+                self._counter_sample(payload[at + 8 : at + 8 + length], 12 if form == 2 else 16, arrived, exporter)
             if length > len(payload) - at - 8:
                 return
             at += 8 + (length + 3) // 4 * 4
+
+    def _counter_sample(self, s: bytes, head: int, arrived: int, exporter: bytes) -> None:
+        rest = s[head:]
+        for _ in range(_u(s[head - 4 : head]) if len(s) >= head else 0):
+            kind, length = _u(rest[:4]), _u(rest[4:8])
+            if len(rest) < 8 or length > len(rest) - 8 or (kind == 1 and length < 64):
+                return
+            r, rest = rest[8 : 8 + length], rest[8 + (length + 3) // 4 * 4 :]
+            if kind == 1 and 2**64 - 1 not in (_u(r[24:32]), _u(r[56:64])):
+                self.counters.append({"exporter": exporter, "interface": _u(r[:4]), "received": arrived,
+                                      "in_octets": _u(r[24:32]), "out_octets": _u(r[56:64])})
 
     def _sample(self, s: bytes, expanded: bool, arrived: int, exporter: bytes, domain: int) -> None:
         self.data_records += 1
@@ -318,7 +383,7 @@ class SlowDecoder:
             rate = words[2]
             interfaces = [w if w >> 30 == 0 else 0 for w in words[5:7]]
         found: dict[str, Any] = {}
-        whole = _sflow_records(s[size:], words[-1], found)
+        whole = read_records(s[size:], words[-1], found, self.inner)
         if "source_address" not in found:
             if whole:
                 self.not_a_flow += 1
@@ -359,7 +424,9 @@ def _keep(values: dict[str, Any], enterprise: int, element: int, data: bytes) ->
         values.setdefault(REVERSED[element], _u(data))
     if enterprise != 0:
         return
-    if element in ADDRESSES:
+    if element in SECTIONS:
+        values.setdefault(f"section {SECTIONS[element]}", data)
+    elif element in ADDRESSES:
         name, size = ADDRESSES[element]
         if len(data) == size:
             values.setdefault(name, data)
@@ -432,14 +499,18 @@ def _absolute(v: dict[str, Any], end: str, exported: int) -> int | None:
     if v.get(f"{end}_ms"):
         return int(v[f"{end}_ms"])
     if v.get(f"{end}_ntp"):
-        seconds, part = divmod(v[f"{end}_ntp"], 2**32)
-        era = 0 if seconds >= 2_208_988_800 else 2**32
-        return (seconds + era - 2_208_988_800) * 1000 + int(Fraction(part, 2**32) * 1000)
+        return _ntp(v[f"{end}_ntp"])
     if v.get(f"{end}_s"):
         return int(v[f"{end}_s"]) * 1000
     if f"{end}_delta" in v:
         return exported - int(v[f"{end}_delta"]) // 1000
     return None
+
+
+def _ntp(value: int) -> int:
+    seconds, part = divmod(value, 2**32)
+    era = 0 if seconds >= 2_208_988_800 else 2**32
+    return (seconds + era - 2_208_988_800) * 1000 + int(Fraction(part, 2**32) * 1000)
 
 
 def _since_boot(uptime: int, c: Context) -> int:
@@ -452,134 +523,3 @@ def _after(instant: int, exported: int) -> int:
     while exported - instant >= 2**32:
         instant += 2**32
     return instant
-
-
-def _sflow_records(data: bytes, count: int, found: dict[str, Any]) -> bool:
-    at = 0
-    for _ in range(count):
-        if len(data) - at < 8:
-            return False
-        kind, length = _u(data[at : at + 4]), _u(data[at + 4 : at + 8])
-        at += 8
-        if length > len(data) - at:
-            return False
-        r = data[at : at + length]
-        if kind == 1 and len(r) >= 16:
-            frame, stripped, held = _u(r[4:8]), _u(r[8:12]), _u(r[12:16])
-            if "source_address" not in found:
-                _frame(r[16 : 16 + held], _u(r[:4]), frame - stripped, found)
-            if held > len(r) - 16:
-                return False
-        elif kind in (3, 4) and "source_address" not in found:
-            _sampled_ip(r, 4 if kind == 3 else 16, found)
-        elif kind == 1002:
-            hop = _address(r)
-            if hop and hop[0]:
-                found["next_hop"] = hop[0]
-        elif kind == 1003 and not _gateway(r, found):
-            return False
-        at += (length + 3) // 4 * 4
-    return True
-
-
-def _address(data: bytes) -> tuple[bytes | None, bytes] | None:
-    kind = _u(data[:4])
-    if len(data) >= 4 and kind == 0:
-        return None, data[4:]
-    if kind == 1 and len(data) >= 8:
-        return MAPPED + data[4:8], data[8:]
-    if kind == 2 and len(data) >= 20:
-        return data[4:20], data[20:]
-    return None
-
-
-def _gateway(r: bytes, found: dict[str, Any]) -> bool:
-    hop = _address(r)
-    if hop is None:
-        return False
-    if hop[0]:
-        found["next_hop"] = hop[0]
-    rest = hop[1]
-    if len(rest) < 16:
-        return False
-    found["source_as"] = _u(rest[4:8])
-    segments = _u(rest[12:16])
-    if segments == 0:
-        found["destination_as"] = _u(rest[:4])
-    rest = rest[16:]
-    for _ in range(segments):
-        if len(rest) < 8:
-            return False
-        size = _u(rest[4:8]) * 4
-        rest = rest[8:]
-        if size > len(rest):
-            return False
-        if size:
-            found["destination_as"] = _u(rest[size - 4 : size])
-        rest = rest[size:]
-    return True
-
-
-def _sampled_ip(r: bytes, size: int, found: dict[str, Any]) -> None:
-    if len(r) < 24 + 2 * size:
-        return
-    tail = [_u(r[i : i + 4]) for i in range(8 + 2 * size, 24 + 2 * size, 4)]
-    prefix = MAPPED if size == 4 else b""
-    protocol = _u(r[4:8]) & 0xFF
-    found |= {"octets": _u(r[:4]), "protocol": protocol, "source_address": prefix + r[8 : 8 + size],
-              "destination_address": prefix + r[8 + size : 8 + 2 * size], "destination_port": tail[1] & 0xFFFF,
-              "source_port": 0 if protocol in (1, 58) else tail[0] & 0xFFFF,
-              "tcp_flags": tail[2] & 0xFFFF if protocol == 6 else 0, "tos": tail[3] & 0xFF}
-
-
-def _frame(h: bytes, header_protocol: int, frame: int, found: dict[str, Any]) -> None:
-    kind, at = {11: 0x0800, 12: 0x86DD}.get(header_protocol, 0), 0
-    if header_protocol == 1:
-        if len(h) < 14:
-            return
-        kind, at = _u(h[12:14]), 14
-        for _ in range(8):
-            if kind in (0x8100, 0x88A8, 0x9100, 0x9200) and len(h) - at >= 4:
-                kind, at = _u(h[at + 2 : at + 4]), at + 4
-        if kind == 0x8864 and len(h) - at >= 8:
-            kind, at = {0x21: 0x0800, 0x57: 0x86DD}.get(_u(h[at + 6 : at + 8]), 0), at + 8
-    ip = h[at:]
-    if kind == 0x0800 and len(ip) >= 20 and ip[0] >> 4 == 4 and ip[0] & 15 >= 5:
-        _ipv4(ip, found)
-    elif kind == 0x86DD and len(ip) >= 40 and ip[0] >> 4 == 6:
-        _ipv6(ip, found)
-    if found.get("octets") == 0 and "source_address" in found:
-        found["octets"] = max(frame - at, 0)
-        found["flags"] = 4
-
-
-def _ipv4(ip: bytes, found: dict[str, Any]) -> None:
-    found |= {"octets": _u(ip[2:4]), "tos": ip[1], "protocol": ip[9], "source_address": MAPPED + ip[12:16],
-              "destination_address": MAPPED + ip[16:20]}
-    if _u(ip[6:8]) & 0x3FFF == 0:
-        _transport(ip[(ip[0] & 15) * 4 :], found)
-
-
-def _ipv6(ip: bytes, found: dict[str, Any]) -> None:
-    length = _u(ip[4:6])
-    found |= {"octets": length + 40 if length else 0, "tos": _u(ip[:2]) >> 4 & 0xFF, "source_address": ip[8:24],
-              "destination_address": ip[24:40]}
-    following, rest, fragment = ip[6], ip[40:], False
-    for _ in range(16):
-        if len(rest) < 8 or following not in (0, 43, 44, 51, 60, 135, 139, 140):
-            break
-        size = {44: 8, 51: (rest[1] + 2) * 4}.get(following, (rest[1] + 1) * 8)
-        fragment |= following == 44 and _u(rest[2:4]) & 0xFFF9 != 0
-        following, rest = rest[0], rest[size:]
-    found["protocol"] = following
-    if not fragment:
-        _transport(rest, found)
-
-
-def _transport(data: bytes, found: dict[str, Any]) -> None:
-    if found["protocol"] in (1, 58) and len(data) >= 2:
-        found["destination_port"] = _u(data[:2])
-    elif found["protocol"] in (6, 17, 33, 132, 136) and len(data) >= 4:
-        found |= {"source_port": _u(data[:2]), "destination_port": _u(data[2:4])}
-        if found["protocol"] == 6 and len(data) >= 14:
-            found["tcp_flags"] = _u(data[12:14]) & 0xFFF

@@ -89,7 +89,9 @@ def test_what_all_sessions_gave_is_stored_and_its_balance_closes(replayed: Any) 
 def test_some_sessions_through_the_command_line(tmp_path: Path) -> None:
     shared("captures")
     home = _home(tmp_path / "home")
-    chosen = [s for s in sessions() if s["id"] in ("Graylog2:netflow5.pcap", "CESNET:03-odid0-a.ipfix", "telegraf:sflow_v5")]
+    names = ("Graylog2:netflow5.pcap", "CESNET:03-odid0-a.ipfix", "telegraf:sflow_v5_example")
+    chosen = [session for session in sessions() if session["id"] in names]
+    assert len(chosen) == len(names)
     for session in chosen:
         done = run_cli("collect", "replay", *map(str, _files(session)), home=home.path)
         summary = rows(done)[0]
