@@ -22,7 +22,7 @@ from core import clock, tables
 from core.actor import Actor
 from core.periods import HOUR_MS, OPEN_END, OPEN_START
 from runtime import jobs, progress
-from storage import sql
+from storage import space, sql
 from storage.home import Home
 from subscribers.attribution import Attribution
 
@@ -64,6 +64,7 @@ def aggregate(home: Home, actor: Actor) -> Summary:
     engine = sql.engine(home)
     entries, bounds = settings.from_document(home.document)
     summary = Summary()
+    _require_space(home)
     with jobs.hold(engine, JOB):
         summary.swept_files = _tidy(home, engine, bounds.replaced_keep_hours)
         with sql.transaction(engine) as connection:
@@ -73,10 +74,16 @@ def aggregate(home: Home, actor: Actor) -> Summary:
         groups = list(_plan(engine, moved, bounds.batch_flows_max))
         with progress.bar("aggregate", sum(group.flows for group in groups), "flows") as advance:
             for group in groups:
+                _require_space(home)
                 _make(home, engine, group, Classifier.make(entries, ids), actor, summary)
                 advance(group.flows)
         summary.merged = merging.merge_small(home, engine, bounds.merge_batches_min, actor)
     return summary
+
+
+def _require_space(home: Home) -> None:
+    """Raises DiskLow while the rest of the disk is the journal's; what is committed stays, and the next run goes on."""
+    space.require(home.folder("cells"), home.document, "`aggregate run`")
 
 
 def _tidy(home: Home, engine: sa.Engine, keep_hours: int) -> int:

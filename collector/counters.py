@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from collector.kernels import sockets
 from storage import files
 from storage.home import Home
+from storage.space import Level
 
 _SIZE = 64
 RECEIVED, OCTETS, TRUNCATED = sockets.RECEIVED, sockets.OCTETS, sockets.TRUNCATED
 DURABLE, KERNEL_DROPS, REFUSED, LOST, DURABLE_BLOCK, OWED = 4, 5, 6, 7, 8, 9
 DECODED, DECODED_BLOCK, FLOWS = 32, 33, 34
+DISK_FREE, DISK_RESERVE, DISK_WARNING, DISK_LEVEL, DECODE_PAUSED = 48, 49, 50, 51, 52
 BEGUN = 0
 
 Places = NDArray[np.int64]
@@ -42,6 +44,18 @@ class Figures:
     flows: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """The journal's disk as the receiver last saw it, in octets."""
+
+    level: str = Level.OK.label
+    """ok, low, journal_only (decoding waits) or full (nothing is received any more)."""
+    free: int = 0
+    reserve: int = 0
+    warning: int = 0
+    decode_paused: bool = False
+
+
 def counters_path(home: Home, collector: str) -> Path:
     return home.folder("run") / f"collector-{collector}.counters"
 
@@ -55,15 +69,22 @@ def open_counters(home: Home, collector: str) -> Places:
     return places
 
 
+def read(home: Home, collector: str) -> Places:
+    """A copy of the places at this moment; all zero for a collector that never ran."""
+    path = counters_path(home, collector)
+    places = np.fromfile(path, np.int64) if path.is_file() else np.zeros(0, np.int64)
+    return places if len(places) == _SIZE else np.zeros(_SIZE, np.int64)
+
+
 def figures(home: Home, collector: str) -> Figures:
     """The figures at this moment; all zero for a collector that never ran."""
-    path = counters_path(home, collector)
-    if not path.is_file():
-        return Figures()
-    places = np.fromfile(path, np.int64)
-    if len(places) != _SIZE:
-        return Figures()
-    return figures_of(places)
+    return figures_of(read(home, collector))
+
+
+def disk_of(places: Places) -> Disk:
+    level = Level(min(max(int(places[DISK_LEVEL]), 0), max(Level)))
+    return Disk(level.label, int(places[DISK_FREE]), int(places[DISK_RESERVE]), int(places[DISK_WARNING]),
+                bool(places[DECODE_PAUSED]))
 
 
 def figures_of(places: Places) -> Figures:

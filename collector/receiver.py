@@ -1,8 +1,9 @@
 """The receiver: a process of its own that takes datagrams from sockets into the datagram journal, and nothing else.
 
 The loop over the sockets is compiled and holds no interpreter lock; blocks go to a thread that writes and syncs them. No
-SQL and no compilation happens after the sockets are open. Where the disk can't take a block, its datagrams are counted as
-refused; where the kernel dropped datagrams for want of room, the sockets say how many, and every block's header too.
+SQL and no compilation happens after the sockets are open. Where the disk can't take a block, or only its reserve is left,
+the datagrams are counted as refused; where the kernel dropped datagrams for want of room, the sockets say how many, and
+every block's header too.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from collector import counters as places_of
 from collector.counters import DURABLE, DURABLE_BLOCK, KERNEL_DROPS, LOST, OWED, RECEIVED, REFUSED, Places
+from collector.disk import Watch
 from collector.kernels import sockets as kernels
 from core import clock
 from core.addresses import parse_address
@@ -30,6 +32,7 @@ from core.errors import RatemillError, UsageError
 from runtime import log
 from storage.home import Home
 from storage.journal import BODY_SIZE_MAX, HEADER_SIZE, BlockHead, JournalReader, JournalWriter
+from storage.space import DiskLow
 
 BUFFERS = 16
 """Blocks in memory between the sockets and the disk: 64 MiB."""
@@ -194,9 +197,9 @@ def warm_up() -> None:
 class _Writer(threading.Thread):
     """Takes full buffers, appends them to the journal and makes them durable."""
 
-    def __init__(self, writer: JournalWriter, counters: Places) -> None:
+    def __init__(self, writer: JournalWriter, counters: Places, disk: Watch) -> None:
         super().__init__(name="journal", daemon=True)
-        self._writer, self._counters = writer, counters
+        self._writer, self._counters, self._disk = writer, counters, disk
         self.free: queue.SimpleQueue[_Buffer] = queue.SimpleQueue()
         self.full: queue.SimpleQueue[_Buffer | None] = queue.SimpleQueue()
         for _ in range(BUFFERS):
@@ -238,11 +241,12 @@ class _Writer(threading.Thread):
             head = BlockHead(self._writer.next_block, buffer.datagrams, buffer.first, buffer.last, refused=owed,
                              kernel_drops=int(self._counters[KERNEL_DROPS]))
             try:
+                self._disk.require_reserve()
                 self._writer.append(head, buffer.framed[: HEADER_SIZE + buffer.used])
             except RatemillError as error:
-                if not self._complained:
+                if not self._complained and not isinstance(error, DiskLow):  # of the reserve, the watch has told
                     log.error("receiver", error.message, hint=error.hint)
-                    self._complained = True
+                self._complained = True
                 if self.free.empty() or self._stopping:
                     self._counters[REFUSED] += buffer.datagrams
                     self._counters[OWED] += buffer.datagrams
@@ -274,7 +278,8 @@ class Receiver:
         _name_the_gap(home, collector, self._counters, writer.next_block)
         self._drops_before = int(self._counters[KERNEL_DROPS])
         self._memory = _Memory(listeners)
-        self._writer = _Writer(writer, self._counters)
+        self._disk = Watch(home.folder("journal"), home.document, self._counters)
+        self._writer = _Writer(writer, self._counters, self._disk)
         self._stopping = False
 
     def stop(self, *_: Any) -> None:
@@ -328,6 +333,7 @@ class Receiver:
             log.warning("receiver", "the kernel dropped datagrams: its receive buffer was full",
                         dropped=drops - int(self._counters[KERNEL_DROPS]), total=drops)
         self._counters[KERNEL_DROPS] = drops
+        self._disk.look()
 
     def _conclude(self) -> None:
         if self._writer.failure is not None:

@@ -24,6 +24,7 @@ from collector import counters as places_of
 from collector import receiver, segments
 from collector.counters import DECODED, DECODED_BLOCK, FLOWS
 from collector.decoder import Decoder
+from collector.disk import DecodePause
 from collector.locks import only_one
 from collector.settings import Collector, CollectorSettings, from_document
 from collector.worker import Worker
@@ -37,6 +38,7 @@ from runtime.output import say
 from storage import files
 from storage.home import Home
 from storage.journal import JournalReader
+from storage.space import Level
 
 IDLE_SECONDS = 0.05
 STATUS_NS = 1_000_000_000
@@ -92,6 +94,7 @@ class _Service:
     def __init__(self, home: Home, collector: str, settings: Collector, listen: Sequence[str]) -> None:
         self._home, self._collector, self._settings, self._listen = home, collector, settings, listen
         self._counters = places_of.open_counters(home, collector)
+        self._pause = DecodePause(home.folder("segments"), home.document, self._counters)
         self._worker: Worker | None = None
         self._child: subprocess.Popen[str] | None = None
         self._listeners: list[dict[str, Any]] = []
@@ -99,6 +102,7 @@ class _Service:
         self._stopping = False
         self._trouble = ""
         self._retry_ns = 0
+        self._looked_ns = 0
         self._written_ns = 0
         self._committed_ns = clock.monotonic_ns()
 
@@ -176,8 +180,9 @@ class _Service:
         if died:
             log.error("collector", "the receiver ended by itself", exit=self._child.returncode)
             return 1
-        if self._trouble:
-            log.error("collector", "not everything received is decoded; the next run does it", why=self._trouble)
+        if self._trouble or self._pause.trouble:
+            log.error("collector", "not everything received is decoded; the next run does it",
+                      why=self._trouble or self._pause.trouble)
             return 1
         return self._child.returncode if self._child.returncode and self._child.returncode > 0 else 0
 
@@ -185,6 +190,14 @@ class _Service:
         """Decode what is there for a moment; commit when it is time."""
         now = clock.monotonic_ns()
         count = 0
+        if now - self._looked_ns >= STATUS_NS:
+            self._looked_ns = now
+            if self._pause.look():
+                self._commit()  # what is decoded already fits above the reserve
+        if self._pause.trouble:
+            if now - self._written_ns >= STATUS_NS:
+                self._write_status()
+            return 0
         if self._worker is None and now >= self._retry_ns:
             self._begin_decoding()
         if self._worker is not None:
@@ -257,7 +270,8 @@ class _Service:
             "collector": self._collector, "state": self._state, "pid": os.getpid(),
             "pid_started": process_started(os.getpid()), "receiver_pid": self._child.pid if self._child else None,
             **asdict(places_of.figures_of(self._counters)), "listeners": self._listeners,
-            "trouble": self._trouble, "at": format_instant(clock.now_ms()),
+            "disk": asdict(places_of.disk_of(self._counters)), "trouble": self._trouble or self._pause.trouble,
+            "at": format_instant(clock.now_ms()),
         }
         try:
             files.write_whole(status_path(self._home, self._collector), json.dumps(status, indent=1).encode())
@@ -281,7 +295,9 @@ def statuses(home: Home) -> list[dict[str, Any]]:
             continue
         running = told["state"] != "stopped" and process_started(pid) == told["pid_started"] != 0
         state = told["state"] if running or told["state"] == "stopped" else "killed"
-        found.append({**told, **asdict(places_of.figures(home, collector)), "state": state, "running": running})
+        places = places_of.read(home, collector)
+        found.append({**told, **asdict(places_of.figures_of(places)), "disk": asdict(places_of.disk_of(places)),
+                      "state": state, "running": running})
     return found
 
 
@@ -290,7 +306,9 @@ def describe(home: Home) -> dict[str, Any]:
     collectors = statuses(home)
     names = list(asdict(places_of.Figures()))
     total = {name: sum(one[name] for one in collectors) for name in names}
-    return {"running": any(one["running"] for one in collectors), **total,
+    disks = [one["disk"] for one in collectors]
+    worst = max(disks, key=lambda disk: (Level[disk["level"].upper()], -disk["free"]), default=asdict(places_of.Disk()))
+    return {"running": any(one["running"] for one in collectors), **total, "disk": worst,
             "collectors": [{"collector": one["collector"], "running": one["running"], "state": one["state"],
                             "pid": one["pid"], **{name: one[name] for name in names}, "listeners": one["listeners"],
-                            "trouble": one["trouble"], "at": one["at"]} for one in collectors]}
+                            "disk": one["disk"], "trouble": one["trouble"], "at": one["at"]} for one in collectors]}

@@ -41,6 +41,12 @@ class Collector:
                                    highest=10_000)
     journal_keep_hours: int = setting(24, what="How long datagrams are kept after their flows are stored.", unit="h",
                                       lowest=0, highest=24 * 366)
+    disk_reserve: int | None = setting(
+        None, what="Space kept free: below it no datagram is taken, below twice as much only the journal is written; none: "
+        "2^30, or a twentieth of a smaller disk.", unit="octets", lowest=0, highest=2**50)
+    disk_warning: int | None = setting(
+        None, what="Free space below which the collector says so, at least twice the reserve; none: four times the reserve.",
+        unit="octets", lowest=0, highest=2**50)
     segment_seconds: int = setting(10, what="Longest time until decoded flows are stored.", unit="s", lowest=1,
                                    highest=3600)
 

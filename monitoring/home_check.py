@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from core.errors import SettingsError
 from core.settings import SECTIONS, Document, read_section, unknown_names
 from monitoring import sections
+from storage import space
 from storage.home import SETTINGS_FILE, Home
 
 FREE_OCTETS_MIN = 2 * 2**30
@@ -67,7 +67,10 @@ def _invoices(document: Document) -> list[str]:
 
 
 def _disk(home: Home) -> list[str]:
-    free = shutil.disk_usage(home.path).free
-    if free >= FREE_OCTETS_MIN:
+    found = space.limits(home.document).look(home.path)
+    if found.level != space.Level.OK:
+        return [f"{home.path} is filling up ({found}): below twice the reserve only datagrams are written, below it nothing "
+                "([collector] disk_reserve, disk_warning)"]
+    if found.free >= FREE_OCTETS_MIN:
         return []
-    return [f"{home.path} has {free // 2**20} MiB left: the journal alone of a busy day needs more"]
+    return [f"{home.path} has {found.free // 2**20} MiB left: the journal alone of a busy day needs more"]
