@@ -24,6 +24,7 @@ from core.periods import HOUR_MS, OPEN_END, OPEN_START
 from runtime import jobs, progress
 from storage import space, sql
 from storage.home import Home
+from storage.late_rates import LateRates
 from subscribers.attribution import Attribution
 
 JOB = "aggregate"
@@ -69,6 +70,7 @@ def aggregate(home: Home, actor: Actor) -> Summary:
         summary.swept_files = _tidy(home, engine, bounds.replaced_keep_hours)
         with sql.transaction(engine) as connection:
             manifest.note_settings(connection, home.document)
+            manifest.note_sampling(connection, home.document)
             ids = classes.ensure_ids(connection, entries)
         moved = _confirm(home, engine)
         groups = list(_plan(engine, moved, bounds.batch_flows_max))
@@ -152,7 +154,7 @@ def _make(home: Home, engine: sa.Engine, group: _Group, classifier: Classifier, 
     name = cell_store.name_of([version, *group.replaces, *(s.content_digest for s in group.segments),
                                *(s.id for s in group.segments)])
     new = NewBatch(tuple(sorted(s.id for s in group.segments)), tuple(group.replaces), version,
-                   maker.from_ms or 0, maker.to_ms or 0, store(home, name, made), made.attributed)
+                   maker.from_ms or 0, maker.to_ms or 0, store(home, name, made), made.attributed, made.late)
     with sql.transaction(engine) as connection:
         manifest.commit(connection, new, actor)
     summary.segments += len(new.segments)
@@ -176,4 +178,4 @@ def _inputs(home: Home, engine: sa.Engine, members: Sequence[Segment], classifie
     with sql.reading(engine) as connection:
         return manifest.input_version(connection), Inputs(
             Attribution.load(connection, home.document, first, last + 1), classifier,
-            Timelines.load(connection, home.document))
+            Timelines.load(connection, home.document), LateRates.load(connection, home.document))

@@ -40,6 +40,7 @@ class FaultKind(IntEnum):
     DURATION_TOO_LONG = 23
     TIME_OUT_OF_RANGE = 24
     COUNT_TOO_LARGE = 25
+    TWIN_TOO_LATE = 50
 
     @property
     def label(self) -> str:
@@ -71,6 +72,7 @@ MEANINGS: dict[FaultKind, str] = {
     FaultKind.RATE_UNANNOUNCED: "no sampling rate is known and the policy is `reject`",
     FaultKind.DURATION_TOO_LONG: "a flow of 2^32 milliseconds or more",
     FaultKind.TIME_OUT_OF_RANGE: "a flow outside the years 1 to 9999",
+    FaultKind.TWIN_TOO_LATE: "a member of a group brings a datagram so late that nobody can tell whether another had it",
     FaultKind.COUNT_TOO_LARGE: "octets or packets of 2^48 or more in one record, scaled by its sampling rate",
 }
 
@@ -78,7 +80,7 @@ RECORD_FAULTS = frozenset({FaultKind.CUMULATIVE_COUNTER, FaultKind.RATE_UNANNOUN
                            FaultKind.TIME_OUT_OF_RANGE, FaultKind.COUNT_TOO_LARGE})
 """Kinds that cost exactly one data record each."""
 
-KIND_COUNT = 32
+KIND_COUNT = 64
 """Columns of a fault matrix: room for every kind."""
 
 

@@ -31,6 +31,8 @@ DOMAIN = _record(
     "initialised",  # IE 160 from options, 0 before it comes
     "configured", "sflow_boot",  # from the settings: a rate (0: none), an instant (-1: none)
     "serial",  # datagrams, for the duplicate window
+    "twin",  # copies that another member of the group sent too
+    "begin", "begin_stamp", "begin_boot",  # of a group: the lowest sequence number accounted for, its export time, its boot
     "intake", "quarter",  # the intake row of the newest quarter hour: of this call only
     unsigned="high low",
 )
@@ -51,8 +53,13 @@ SAMPLER_CHANGE = _record("sampler", "order", "numerator", "denominator")
 WAITING = _record("template", "next", "offset", "length", "received", "exported", "uptime", "domain", "sequence", "live",
                   "header_rate")
 SIGHTING = np.dtype([("first", np.uint64), ("second", np.uint64), ("domain", np.int64), ("serial", np.int64),
-                     ("received", np.int64)])
-"""A datagram seen lately: its hash, and when; domain -1 marks an empty place."""
+                     ("received", np.int64), ("members", np.int64)])
+"""A datagram seen lately: its hash, when, and which members of a group brought it (bits 0-31; the first one's number << 32);
+domain -1 marks an empty place."""
+MEMBER = _record("datagrams", "first", "twin", "duplicate", "late", "ahead")
+"""What a member of a group brought; `ahead`: its clock before that of member 0, in AHEAD_UNIT-ths of a millisecond."""
+ANNOUNCEMENT = _record("domain", "sampler", "numerator", "denominator", "received")
+"""A sampling rate that options brought; sampler 0: of the domain, else the sampler's code (`rows.sampler_code`)."""
 SET = _record(
     "sflow",  # 1: samples of sFlow, 0: records of a plan
     "start", "stop", "plan", "records", "row", "width", "verdict", "options", "fault",
@@ -64,19 +71,26 @@ INTAKE = _record(
     "owner", "quarter",
     "datagrams", "decoded", "faulted", "duplicate", "templates", "options_templates", "data_records", "options_records",
     "flow_records", "not_a_flow", "faulted_records", "waiting_sets", "released_sets", "expired_sets", "flows", "octets",
-    "counter_samples", "drop_samples",
+    "counter_samples", "drop_samples", "twin",
 )
 PROGRESS = _record("position", "sets", "released", "intake", "rows", "released_rows", "order", "ordinal", "newest",
-                   "changes", "dropped")
+                   "changes", "dropped", "announced")
 """How far a call of the scan has come."""
 COUNTS = _record("domains", "templates", "plans", "fields", "samplers", "waiting", "waiting_octets", "waiting_live",
-                 "waiting_live_octets", "sightings", "datagrams", "newest")
+                 "waiting_live_octets", "sightings", "datagrams", "newest",
+                 "horizon")  # arrival of the newest sighting that was forgotten: older copies can't be told any more
 """How much of each table of the state is in use."""
 SITUATION = _record("start", "stop", "protocol", "domain", "intake", "received", "exported", "uptime", "has_uptime", "clock",
                     "sequence", "header_rate", "records", "read", "faults", "full")
 """The datagram that is being scanned."""
 
 GAPS_MAX = 64
+"""Gaps of a domain that are remembered, to be filled by datagrams that come late."""
+TWIN_GAPS_MAX = 1024
+"""The same for a group, whose members' clocks may differ: what one lost, the other may fill seconds later."""
+MEMBERS_MAX = 8
+"""Members of a group."""
+AHEAD_UNIT = 1024
 SLOT_COUNT = 80
 
 
@@ -100,6 +114,7 @@ class State(NamedTuple):
     waiting: Rows
     waiting_octets: Rows
     sightings: Rows
+    members: Rows
 
 
 class Results(NamedTuple):
@@ -112,6 +127,7 @@ class Results(NamedTuple):
     intake: Rows
     faults: Rows
     changes: Rows
+    announced: Rows
     scratch: Rows
 
 
@@ -128,6 +144,10 @@ class Limits(NamedTuple):
     waiting_sets: int
     duplicate_window: int
     duplicate_ms: int
+    twins: int
+    twin_late_ms: int
+    twin_clock_ms: int
+    gaps: int
     elements: Rows
     reverse: Rows
     smallest: Rows

@@ -9,7 +9,7 @@ Its identity is a digest over its columns, whatever the batches and the compress
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,8 +20,9 @@ import sqlalchemy as sa
 import xxhash
 from numpy.typing import NDArray
 
+from collector import unrated
 from collector.columns import FlowColumns
-from collector.decoder import VERSION, Decoded
+from collector.decoder import VERSION, Announced, Decoded
 from collector.faults import FaultKind
 from collector.kernels import slots as kernels
 from core import schemas, tables
@@ -40,7 +41,7 @@ BATCH_FLOWS = 1 << 16
 
 _KEYS = ("exporter", "domain", "export_protocol", "slot")
 _SUMS = ("datagrams", "decoded", "faulted", "duplicate", "refused", "data_records", "options_records", "flow_records",
-         "not_a_flow", "faulted_records", "waiting_sets")
+         "not_a_flow", "faulted_records", "waiting_sets", "twin")
 
 
 class SegmentRow(Protocol):
@@ -59,6 +60,8 @@ class Segment:
     intake: list[dict[str, Any]]
     faults: list[dict[str, Any]]
     slots: list[dict[str, Any]]
+    unrated: list[dict[str, Any]] = field(default_factory=list)
+    rates: list[Announced] = field(default_factory=list)
 
 
 @dataclass
@@ -83,6 +86,7 @@ class SegmentBuilder:
         self.columns.clear()
         self._file: _SegmentFile | None = None
         self._survey = _Survey()
+        self._unrated = unrated.UnratedFlows()
         self._parts: list[Decoded] = []
         self._refusals: list[Refusal] = []
         self._stored = 0
@@ -123,6 +127,7 @@ class SegmentBuilder:
         if self._file is None:
             self._file = _SegmentFile(self._home, self._collector, self._compression)
         self._survey.add(rows)
+        self._unrated.add(rows)
         self._file.write(rows)
         self._stored += self.columns.used
         self.columns.clear()
@@ -144,7 +149,8 @@ class SegmentBuilder:
             "block_last": self.block_last, "decoder_version": VERSION, "settings_digest": self._settings_digest,
         }
         faults = sum_faults(part.faults for part in self._parts)
-        segment = Segment(self._home.relative(path), row, intake, faults, self._survey.slots())
+        segment = Segment(self._home.relative(path), row, intake, faults, self._survey.slots(),
+                          self._unrated.rows(), [rate for part in self._parts for rate in part.rates])
         self._begin()
         return segment
 
@@ -383,15 +389,19 @@ def sum_slots(columns: Columns) -> list[dict[str, Any]]:
 
 
 # SQL ------------------------------------------------------------------------------------------------------------------
-def register(connection: sa.Connection, segments: Sequence[Segment], manifest_version: int) -> None:
-    """Insert all rows of segments, inside the caller's transaction."""
+def register(connection: sa.Connection, segments: Sequence[Segment], manifest_version: int) -> list[int]:
+    """Insert all rows of segments, inside the caller's transaction. Returns their row ids."""
+    numbers = []
     for segment in segments:
         inserted = connection.execute(tables.segment.insert().values(**segment.row, manifest_version=manifest_version))
         number = _key(inserted)
         for table, rows in ((tables.intake, segment.intake), (tables.fault, segment.faults),
-                            (tables.segment_slot, segment.slots)):
+                            (tables.segment_slot, segment.slots), (tables.unrated_flows, segment.unrated)):
             if rows:
                 connection.execute(table.insert(), [{"segment_id": number, **row} for row in rows])
+        unrated.announce(connection, segment.rates, segment.row["collector"])
+        numbers.append(number)
+    return numbers
 
 
 def next_version(connection: sa.Connection, at: int, kind: str, detail: str) -> int:

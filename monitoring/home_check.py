@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from collector import sights
 from core.errors import SettingsError
 from core.settings import SECTIONS, Document, read_section, unknown_names
 from monitoring import sections
@@ -38,7 +39,7 @@ def _load_error(home: Home) -> SettingsError:
 def warnings(home: Home) -> list[str]:
     """What works, but not well, with these settings on this machine; called when there are no problems."""
     document = home.document
-    return [*_receive_buffer(document), *_invoices(document), *_disk(home)]
+    return [*_receive_buffer(document), *_invoices(document), *_disk(home), *sights.warnings(home)]
 
 
 def _receive_buffer(document: Document, rmem_max: Path = RMEM_MAX) -> list[str]:

@@ -21,11 +21,16 @@ DOMAINS, TEMPLATES, PLANS, FIELDS, SAMPLERS, CHANGES, WAITING, WAITING_OCTETS, S
 
 ENTRY_HEADER = 56
 RECEIVED_UNKNOWN = 1
+MEMBER = 19  # octet of an entry that a merged body marks its member with
 WORD = 0xFFFFFFFF
 HALF = 1 << 31
 QUARTER_MS = 900_000
 REBOOT_MS = 60_000  # a boot time that moves by more, together with a jump of the sequence, is a restart
 FAR_BEHIND = 65_536
+NEW, COPY, TWIN_COPY = 0, 1, 2  # what a datagram is to those seen before
+ALIGN_SHIFT = 4  # how slowly a member's clock is learned: by a sixteenth of the difference
+AHEAD_UNIT = 1024  # collector.layout.AHEAD_UNIT
+SAMPLER_CODES = 65_535  # sampler ids that a flow's flags can hold, less one for none
 WAITING_OVERHEAD = 64
 VARIABLE = 65_535
 PADDING_MAX = 3
@@ -165,6 +170,7 @@ def insert_sightings(rows: Any, table: Any) -> None:
         table[at]["domain"] = rows[i]["domain"]
         table[at]["serial"] = rows[i]["serial"]
         table[at]["received"] = rows[i]["received"]
+        table[at]["members"] = rows[i]["members"]
 
 
 # Bookkeeping ----------------------------------------------------------------------------------------------------------
@@ -229,25 +235,44 @@ def open_intake(state: Any, results: Any, domain: int, received: int) -> Any:
 
 
 @inline_kernel
-def seen_before(state: Any, limits: Any, words: Any, word: int, length: int, domain: int, received: int) -> Any:
-    """Whether an exact copy of this datagram of this domain came lately; remembers it otherwise."""
+def align(members: Any, place: Any, member: int, received: int) -> None:
+    """Learn from two copies of a datagram by how much a member's clock is ahead of member 0's."""
+    first = place["members"] >> 32
+    off = (received - place["received"]) * AHEAD_UNIT - (members[member]["ahead"] - members[first]["ahead"])
+    if member != 0:
+        members[member]["ahead"] += off >> ALIGN_SHIFT
+    else:
+        members[first]["ahead"] -= off >> ALIGN_SHIFT
+
+
+@inline_kernel
+def seen_before(state: Any, limits: Any, words: Any, word: int, length: int, domain: int, received: int, member: int) -> Any:
+    """Whether an exact copy of this datagram of this domain came lately (COPY), or another member of the group brought it
+    (TWIN_COPY); remembers it otherwise (NEW)."""
     row = state.domains[domain]
     serial = row["serial"]
     row["serial"] = serial + 1
     if limits.duplicate_window == 0:
-        return False
+        return NEW
+    brought = (np.int64(1) << member) | (np.int64(member) << 32)
     first, second = payload_hash(words, word, length, np.uint64(domain))
     mask = len(state.sightings) - 1
     at = np.int64(first & np.uint64(mask))
     while state.sightings[at]["domain"] >= 0:
         place = state.sightings[at]
         if place["first"] == first and place["second"] == second and place["domain"] == domain:
+            if limits.twins > 0 and (place["members"] >> member) & 1 == 0:
+                place["members"] |= np.int64(1) << member
+                row["serial"] = serial  # the exporter sent it once
+                align(state.members, place, member, received)
+                return TWIN_COPY
             near = serial - place["serial"] <= limits.duplicate_window and (
                 abs(received - place["received"]) <= limits.duplicate_ms)
             if not near:
                 place["serial"] = serial
                 place["received"] = received
-            return near
+                place["members"] = brought
+            return COPY if near else NEW
         at = (at + 1) & mask
     place = state.sightings[at]
     place["first"] = first
@@ -255,8 +280,9 @@ def seen_before(state: Any, limits: Any, words: Any, word: int, length: int, dom
     place["domain"] = domain
     place["serial"] = serial
     place["received"] = received
+    place["members"] = brought
     state.counts[0]["sightings"] += 1
-    return False
+    return NEW
 
 
 # Sequence numbers -----------------------------------------------------------------------------------------------------
@@ -340,6 +366,61 @@ def account(state: Any, domain: int, sequence: int, units: int, has_uptime: int,
     if has_uptime:
         row["boot"] = boot
         row["has_boot"] = 1
+
+
+@kernel
+def in_gap(row: Any, gaps: Any, sequence: int) -> Any:
+    """Whether a sequence number is one of those that are missing."""
+    found = False
+    for i in range(row["gaps"]):
+        found = found or (sequence - gaps[i, 0]) & WORD < gaps[i, 1]
+    return found
+
+
+@kernel
+def is_earlier(row: Any, gaps: Any, now: Any, units: int, stamp: int, boot: int, limits: Any) -> Any:
+    """Of a group: whether a datagram lies before the beginning of the count, which then moves, or before a restart."""
+    before = (row["begin"] - now["sequence"]) & WORD
+    age = row["begin_stamp"] - stamp
+    if units > 0 and 0 < before < FAR_BEHIND and 0 <= age <= limits.twin_late_ms:
+        hole = (row["begin"] - now["sequence"] - units) & WORD
+        if 0 < hole < FAR_BEHIND:
+            row["missing"] += hole
+            remember_gap(row, gaps, (now["sequence"] + units) & WORD, hole)
+        row["begin"] = now["sequence"]
+        row["begin_stamp"] = stamp
+        row["reordered"] += 1
+        return True
+    if row["restarts"] == 0:
+        return False
+    older = row["begin_boot"] - boot > REBOOT_MS if now["protocol"] == SFLOW else age > 0
+    beyond = (now["sequence"] - row["begin"]) & WORD >= HALF or (
+        (row["expected"] + FAR_BEHIND - now["sequence"]) & WORD >= HALF)
+    if now["has_uptime"]:
+        moved = ((now["clock"] - now["uptime"]) - row["boot"]) & WORD
+        beyond = beyond or min(moved, WORD + 1 - moved) > REBOOT_MS
+    if older and beyond:
+        row["reordered"] += 1
+        return True
+    return False
+
+
+@kernel
+def account_in_group(state: Any, limits: Any, results: Any, units: int) -> None:
+    """Account for a datagram of a group: what one member brings a little later may lie before the other's beginning."""
+    now = results.situation[0]
+    row = state.domains[now["domain"]]
+    stamp = now["uptime"] if now["protocol"] == SFLOW else now["exported"]
+    boot = now["received"] - now["uptime"]
+    if row["expected"] >= 0 and is_earlier(row, state.gaps[now["domain"]], now, units, stamp, boot, limits):
+        return
+    first = row["expected"] < 0
+    restarts = row["restarts"]
+    account(state, now["domain"], now["sequence"], units, now["has_uptime"], now["clock"], now["uptime"])
+    if first or row["restarts"] != restarts:
+        row["begin"] = now["sequence"]
+        row["begin_stamp"] = stamp
+        row["begin_boot"] = boot
 
 
 @kernel
@@ -467,8 +548,27 @@ def read_options(data: Any, start: int, stop: int, records: int, plan_index: int
         elif has[SELECTOR]:
             set_sampler(state, limits, results, kinds, domain, 1, np.uint64(scratch[SELECTOR]), numerator, denominator)
         else:
-            state.domains[domain]["rate_numerator"] = numerator
-            state.domains[domain]["rate_denominator"] = denominator
+            owner = state.domains[domain]
+            if owner["rate_numerator"] != numerator or owner["rate_denominator"] != denominator:
+                announce(results, domain, 0, numerator, denominator)
+            owner["rate_numerator"] = numerator
+            owner["rate_denominator"] = denominator
+
+
+@kernel
+def announce(results: Any, domain: int, sampler: int, numerator: int, denominator: int) -> None:
+    """Note a rate that is new, or (0) taken back, for flows that waited for it; when there is no room, the caller looks at
+    the state."""
+    progress = results.progress[0]
+    if progress["announced"] == len(results.announced):
+        return
+    row = results.announced[progress["announced"]]
+    progress["announced"] += 1
+    row["domain"] = domain
+    row["sampler"] = sampler
+    row["numerator"] = numerator
+    row["denominator"] = denominator
+    row["received"] = results.situation[0]["received"]
 
 
 @kernel
@@ -508,6 +608,8 @@ def set_sampler(state: Any, limits: Any, results: Any, kinds: Any, domain: int, 
     change["numerator"] = numerator
     change["denominator"] = denominator
     results.progress[0]["changes"] += 1
+    if identifier < np.uint64(SAMPLER_CODES - 1):
+        announce(results, domain, np.int64(identifier) + 1, numerator, denominator)
 
 
 @kernel
@@ -1122,7 +1224,7 @@ def read_header(data: Any, at: int, protocol: int, size: int, now: Any) -> Any:
 
 
 @inline_kernel
-def read_sequence(state: Any, results: Any, waiting_before: int) -> None:
+def read_sequence(state: Any, limits: Any, results: Any, waiting_before: int) -> None:
     """Account for the sequence number once the records of the datagram are counted."""
     now = results.situation[0]
     protocol = now["protocol"]
@@ -1130,9 +1232,38 @@ def read_sequence(state: Any, results: Any, waiting_before: int) -> None:
         return
     by_records = protocol in (V5, V7, IPFIX)
     units = now["records"] if by_records else np.int64(1)
-    account(state, now["domain"], now["sequence"], units, now["has_uptime"], now["clock"], now["uptime"])
+    if limits.twins > 0:
+        account_in_group(state, limits, results, units)
+    else:
+        account(state, now["domain"], now["sequence"], units, now["has_uptime"], now["clock"], now["uptime"])
     for i in range(waiting_before, state.counts[0]["waiting"]):
         state.waiting[i]["sequence"] = (now["sequence"] + units) & WORD
+
+
+@kernel
+def note_member(state: Any, limits: Any, results: Any, seen: int, member: int, received: int) -> Any:
+    """Count a datagram of a group's member. Whether it comes so late that nobody can tell it from a copy: what it was seen
+    with is forgotten, and its sequence number is not one of the missing."""
+    now = results.situation[0]
+    row = state.domains[now["domain"]]
+    brought = state.members[member]
+    brought["datagrams"] += 1
+    if seen == TWIN_COPY:
+        brought["twin"] += 1
+        row["twin"] += 1
+        row["received"] -= 1  # what the exporter sent and we have: once
+        results.intake[now["intake"]]["twin"] += 1
+        return False
+    if seen == COPY:
+        brought["duplicate"] += 1
+        return False
+    if received - limits.twin_clock_ms <= state.counts[0]["horizon"]:
+        missing = now["protocol"] != V1 and in_gap(row, state.gaps[now["domain"]], now["sequence"])
+        if not missing:
+            brought["late"] += 1
+            return True
+    brought["first"] += 1
+    return False
 
 
 @inline_kernel
@@ -1186,7 +1317,15 @@ def identify(data: Any, entry: int, stop: int, words: Any, state: Any, limits: A
         else:
             fault(results.faults, now, kinds["too_short"])
         return 0
-    if seen_before(state, limits, words, at >> 3, stop - at, now["domain"], received):
+    member = np.int64(data[entry + MEMBER]) if limits.twins > 0 else np.int64(0)
+    seen = seen_before(state, limits, words, at >> 3, stop - at, now["domain"], received, member)
+    if limits.twins > 0:
+        if note_member(state, limits, results, seen, member, received):
+            fault(results.faults, now, kinds["twin_too_late"])
+            return 0
+        if seen == TWIN_COPY:
+            return -1
+    if seen == COPY:
         results.faults[now["intake"], kinds["duplicate"]] += 1
         results.intake[now["intake"]]["duplicate"] += 1
         row["duplicate"] += 1
@@ -1275,7 +1414,7 @@ def scan(data: Any, words: Any, state: Any, limits: Any, results: Any, kinds: An
                 read_samples(data, at + head, stop, load_be32(data, at + head - 4), state, limits, results, kind)
             else:
                 read_fixed(data, at + head, stop, load_be16(data, at + 2), state, limits, results, kind)
-            read_sequence(state, results, waiting_before)
+            read_sequence(state, limits, results, waiting_before)
         if head >= 0:
             close_datagram(state, results)
         state.counts[0]["datagrams"] += 1
