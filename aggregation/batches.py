@@ -22,8 +22,9 @@ from core import clock, tables
 from core.actor import Actor
 from core.periods import HOUR_MS, OPEN_END, OPEN_START
 from runtime import jobs, progress
-from storage import sql
+from storage import space, sql
 from storage.home import Home
+from storage.late_rates import LateRates
 from subscribers.attribution import Attribution
 
 JOB = "aggregate"
@@ -64,19 +65,27 @@ def aggregate(home: Home, actor: Actor) -> Summary:
     engine = sql.engine(home)
     entries, bounds = settings.from_document(home.document)
     summary = Summary()
+    _require_space(home)
     with jobs.hold(engine, JOB):
         summary.swept_files = _tidy(home, engine, bounds.replaced_keep_hours)
         with sql.transaction(engine) as connection:
             manifest.note_settings(connection, home.document)
+            manifest.note_sampling(connection, home.document)
             ids = classes.ensure_ids(connection, entries)
         moved = _confirm(home, engine)
         groups = list(_plan(engine, moved, bounds.batch_flows_max))
         with progress.bar("aggregate", sum(group.flows for group in groups), "flows") as advance:
             for group in groups:
+                _require_space(home)
                 _make(home, engine, group, Classifier.make(entries, ids), actor, summary)
                 advance(group.flows)
         summary.merged = merging.merge_small(home, engine, bounds.merge_batches_min, actor)
     return summary
+
+
+def _require_space(home: Home) -> None:
+    """Raises DiskLow while the rest of the disk is the journal's; what is committed stays, and the next run goes on."""
+    space.require(home.folder("cells"), home.document, "`aggregate run`")
 
 
 def _tidy(home: Home, engine: sa.Engine, keep_hours: int) -> int:
@@ -145,7 +154,7 @@ def _make(home: Home, engine: sa.Engine, group: _Group, classifier: Classifier, 
     name = cell_store.name_of([version, *group.replaces, *(s.content_digest for s in group.segments),
                                *(s.id for s in group.segments)])
     new = NewBatch(tuple(sorted(s.id for s in group.segments)), tuple(group.replaces), version,
-                   maker.from_ms or 0, maker.to_ms or 0, store(home, name, made), made.attributed)
+                   maker.from_ms or 0, maker.to_ms or 0, store(home, name, made), made.attributed, made.late)
     with sql.transaction(engine) as connection:
         manifest.commit(connection, new, actor)
     summary.segments += len(new.segments)
@@ -169,4 +178,4 @@ def _inputs(home: Home, engine: sa.Engine, members: Sequence[Segment], classifie
     with sql.reading(engine) as connection:
         return manifest.input_version(connection), Inputs(
             Attribution.load(connection, home.document, first, last + 1), classifier,
-            Timelines.load(connection, home.document))
+            Timelines.load(connection, home.document), LateRates.load(connection, home.document))

@@ -8,7 +8,7 @@ port or stranger, once. For every quarter hour, octets of all outcomes = octets 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from aggregation import kernels
 from aggregation.classes import Classifier
+from aggregation.late import LateOctets
 from aggregation.segments import Columns
 from aggregation.sums import Sums
 from aggregation.timelines import Timelines, period_text
 from core import schemas
 from core.errors import DamagedFile
 from core.schemas import Direction, FlowFlag, Outcome
+from storage.late_rates import LateRates
 from subscribers import attribution
 from subscribers.attribution import Attribution, FlowEnds, Resolved
 
@@ -46,6 +48,7 @@ class Inputs:
     attribution: Attribution
     classifier: Classifier
     timelines: Timelines
+    late_rates: LateRates = field(default_factory=LateRates)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Made:
     cells: pa.Table  # core.schemas.CELLS, ordered by its key
     outcomes: pa.Table  # core.schemas.OUTCOMES, ordered by its key
     attributed: dict[str, int]  # octets by the service's local month
+    late: dict[int, int] = field(default_factory=dict)  # octets that late sampling rates add, by quarter hour
 
 
 class Maker:
@@ -65,6 +69,7 @@ class Maker:
         self._cells = Sums()
         self._outcomes = Sums()
         self._attributed: dict[int, int] = {}
+        self._late = LateOctets()
         self._exporters: dict[bytes, int] = {}
         self.flows = 0
         self.from_ms: int | None = None
@@ -74,6 +79,8 @@ class Maker:
         """Add the flows of a piece of a segment; `source` names it should a flow break its schema's promises."""
         if not columns["start"].size:
             return
+        if "received" in columns:
+            columns = self._late.rate(columns, self._inputs.late_rates)
         flows = self._scaled(columns, source)
         resolved = self._inputs.attribution.resolve(FlowEnds(*(columns[name] for name in FlowEnds._fields)))
         spans = _spans(columns, flows, resolved)
@@ -91,7 +98,8 @@ class Maker:
 
     def finish(self) -> Made:
         attributed = {period_text(month): octets for month, octets in sorted(self._attributed.items())}
-        return Made(cell_table(self._cells), outcome_table(self._outcomes, list(self._exporters)), attributed)
+        return Made(cell_table(self._cells), outcome_table(self._outcomes, list(self._exporters)), attributed,
+                    self._late.by_slot)
 
     def _scaled(self, columns: Columns, source: str) -> kernels.FlowSums:
         count = columns["start"].size

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,11 +19,13 @@ from core.actor import Actor
 from core.periods import OPEN_END, OPEN_START
 from core.settings import Document, seller
 from security import audit
+from storage.late_rates import configured_rates
 
 CELL_RULES = 1
 """Raised whenever the same flows and inputs would give other cells: every batch is then made again."""
 
 SETTINGS_KIND = "settings"
+SAMPLING_KIND = "sampling"
 _SECTIONS = ("metering", "realm", "infrastructure", "class")
 
 _SQL_VALUES_MAX = 500
@@ -65,6 +67,8 @@ class NewBatch:
     to_ms: int
     files: tuple[CellFile, ...]
     attributed: dict[str, int]
+    late: dict[int, int] = field(default_factory=dict)
+    """Quarter hour → octets that late sampling rates add to the flows as they are stored."""
 
 
 def settings_digest(document: Document) -> str:
@@ -96,6 +100,26 @@ def _digest_in(detail: str) -> str | None:
     return value.get("aggregation") if isinstance(value, dict) else None
 
 
+def note_sampling(connection: sa.Connection, document: Document) -> None:
+    """If the configured sampling rates changed since the last run, an input_change over the flows in quarantine of their
+    exporters says so: nobody else's octets depend on them after decoding."""
+    change = tables.input_change
+    details = connection.execute(sa.select(change.c.detail).where(change.c.kind == SAMPLING_KIND)
+                                 .order_by(change.c.version.desc()).limit(1)).scalar()
+    before: dict[str, int] = json.loads(details)["sampling"] if details else {}
+    now = {address.hex(): rate for address, rate in configured_rates(document).items()}
+    if now == before:
+        return
+    changed = {bytes.fromhex(address) for address in now.keys() | before.keys() if now.get(address) != before.get(address)}
+    waiting = tables.unrated_flows
+    extents = [(row.first, row.last) for row in connection.execute(
+        sa.select(waiting.c.exporter, sa.func.min(waiting.c.from_ms).label("first"), sa.func.max(waiting.c.to_ms).label("last"))
+        .group_by(waiting.c.exporter)) if bytes(row.exporter) in changed]
+    first, last = min((e[0] for e in extents), default=0), max((e[1] for e in extents), default=0)
+    connection.execute(change.insert().values(at=clock.now_ms(), kind=SAMPLING_KIND, from_ms=first, to_ms=last,
+                                              detail=json.dumps({"sampling": now})))
+
+
 def input_version(connection: sa.Connection, kind: str | None = None) -> int:
     """The newest change of inputs (of a kind), 0 before the first."""
     change = tables.input_change
@@ -125,7 +149,7 @@ def stale_batches(connection: sa.Connection) -> set[int]:
 def waiting_segments(connection: sa.Connection) -> list[Segment]:
     """Segments in no batch yet, in order of their flows' time."""
     segment, consumed = tables.segment, tables.consumed
-    query = (sa.select(segment).outerjoin(consumed, consumed.c.segment_id == segment.c.id)
+    query = (_select_segments().outerjoin(consumed, consumed.c.segment_id == segment.c.id)
              .where(consumed.c.segment_id.is_(None)).order_by(segment.c.start_first, segment.c.id))
     return [_segment(row) for row in connection.execute(query)]
 
@@ -137,12 +161,19 @@ def segments(connection: sa.Connection, ids: Iterable[int]) -> list[Segment]:
     found = []
     for first in range(0, len(wanted), _SQL_VALUES_MAX):
         some = wanted[first:first + _SQL_VALUES_MAX]
-        found += [_segment(row) for row in connection.execute(sa.select(table).where(table.c.id.in_(some)))]
+        found += [_segment(row) for row in connection.execute(_select_segments().where(table.c.id.in_(some)))]
     return sorted(found, key=lambda segment: (segment.start_first or 0, segment.id))
 
 
+def _select_segments() -> sa.Select[Any]:
+    segment, waiting = tables.segment, tables.unrated_flows
+    has_quarantine = sa.exists().where(waiting.c.segment_id == segment.c.id).label("has_quarantine")
+    return sa.select(segment, has_quarantine)
+
+
 def _segment(row: Any) -> Segment:
-    return Segment(row.id, row.path, row.digest, row.content_digest, row.flows, row.start_first, row.end_last)
+    return Segment(row.id, row.path, row.digest, row.content_digest, row.flows, row.start_first, row.end_last,
+                   bool(row.has_quarantine))
 
 
 def cell_files(connection: sa.Connection, kind: str, version: int | None = None) -> list[tuple[int, CellFile]]:
@@ -169,6 +200,9 @@ def commit(connection: sa.Connection, new: NewBatch, actor: Actor) -> int:
     if new.attributed:
         connection.execute(tables.attributed.insert(), [{"batch_id": number, "period": period, "octets": octets}
                                                         for period, octets in new.attributed.items()])
+    if new.late:
+        connection.execute(tables.late_slot.insert(), [{"batch_id": number, "slot": slot, "octets": octets}
+                                                       for slot, octets in new.late.items()])
     if new.replaces:
         _replace(connection, new.replaces, version)
     connection.execute(tables.consumed.insert(), [{"segment_id": segment, "batch_id": number} for segment in new.segments])

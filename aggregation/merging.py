@@ -34,13 +34,14 @@ def merge_small(home: Home, engine: sa.Engine, batches_min: int, actor: Actor) -
         parts = {kind: [file for batch, file in manifest.cell_files(connection, kind) if batch in {b.id for b in small}]
                  for kind in ("cells", "outcomes")}
         attributed = _attributed(connection, [batch.id for batch in small])
+        late = _late(connection, {batch.id for batch in small})
     name = cell_store.name_of(["merged", *(batch.id for batch in small)])
     made = {"cells": _merge_cells(home, parts["cells"]), "outcomes": _merge_outcomes(home, parts["outcomes"])}
     written = tuple(cell_store.write(home, name, kind, table) for kind, table in made.items() if table.num_rows)
     dated = [batch for batch in small if batch.to_ms > batch.from_ms]
     new = NewBatch(tuple(sorted(segment for batch in small for segment in batch.segments)),
                    tuple(batch.id for batch in small), small[0].input_version, min((b.from_ms for b in dated), default=0),
-                   max((b.to_ms for b in dated), default=0), written, attributed)
+                   max((b.to_ms for b in dated), default=0), written, attributed, late)
     with sql.transaction(engine) as connection:
         manifest.commit(connection, new, actor)
     return len(small)
@@ -68,6 +69,14 @@ def _attributed(connection: sa.Connection, ids: list[int]) -> dict[str, int]:
     for row in connection.execute(sa.select(tables.attributed).order_by(tables.attributed.c.period)):
         if row.batch_id in wanted:
             totals[row.period] = totals.get(row.period, 0) + row.octets
+    return totals
+
+
+def _late(connection: sa.Connection, ids: set[int]) -> dict[int, int]:
+    totals: dict[int, int] = {}
+    for row in connection.execute(sa.select(tables.late_slot).order_by(tables.late_slot.c.slot)):
+        if row.batch_id in ids:
+            totals[row.slot] = totals.get(row.slot, 0) + row.octets
     return totals
 
 

@@ -20,7 +20,7 @@ from core import tables
 from core.actor import Actor
 from runtime import jobs
 from security import audit
-from storage import generations, sql
+from storage import generations, space, sql
 from storage.home import Home
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def publish(home: Home, actor: Actor) -> dict[str, Any]:
             view = None if last and usable and not generations.is_behind(connection, last) else _view(connection, home)
         rows: dict[str, int] = {}
         if view is not None:
+            space.require(home.folder("generations"), home.document, "`usage publish`")
             path, digest = generations.build(home, f"usage-{view.manifest_version}-{number}",
                                              lambda duck: rows.update(_fill(duck, home, view)))
             with sql.transaction(engine) as connection:

@@ -17,6 +17,8 @@ from storage.home import Home
 
 CHUNK_FLOWS = 1 << 18
 
+RATED_BY = ("received", "domain")
+"""Columns that are read as well of a segment with flows in quarantine: what their sampling rate is found by."""
 COLUMNS = ("exporter", "start", "end", "source_address", "destination_address", "source_port", "destination_port",
            "protocol", "octets", "packets", "rate_numerator", "rate_denominator", "input_interface", "output_interface",
            "flow_direction", "flags")
@@ -35,6 +37,12 @@ class Segment:
     flows: int
     start_first: int | None
     end_last: int | None
+    has_quarantine: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What aggregation reads of it."""
+        return (*COLUMNS, *RATED_BY) if self.has_quarantine else COLUMNS
 
 
 def read(home: Home, segment: Segment) -> Iterator[Columns]:
@@ -44,18 +52,19 @@ def read(home: Home, segment: Segment) -> Iterator[Columns]:
     try:
         with pa.memory_map(str(path)) as source:
             reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(
-                included_fields=[schemas.FLOWS.get_field_index(name) for name in COLUMNS]))
-            if not flow_files.is_flow_schema(reader.schema) and not flow_files.is_flow_schema(reader.schema, _included_names()):
+                included_fields=[schemas.FLOWS.get_field_index(name) for name in segment.columns]))
+            if not flow_files.is_flow_schema(reader.schema) and not flow_files.is_flow_schema(
+                    reader.schema, _included_names(segment)):
                 raise DamagedFile(f"{path} holds other columns than flows", "replay what it was made from")
             waiting: list[pa.RecordBatch] = []
             for number in range(reader.num_record_batches):
                 waiting.append(flow_files.plain(reader.get_batch(number)))
                 if sum(batch.num_rows for batch in waiting) >= CHUNK_FLOWS:
                     count += sum(batch.num_rows for batch in waiting)
-                    yield from _pieces(waiting)
+                    yield from _pieces(segment, waiting)
                     waiting = []
             count += sum(batch.num_rows for batch in waiting)
-            yield from _pieces(waiting)
+            yield from _pieces(segment, waiting)
     except pa.ArrowInvalid as error:
         raise DamagedFile(f"{path} can't be read as Arrow: {error}", "replay what it was made from") from error
     if count != segment.flows:
@@ -63,17 +72,17 @@ def read(home: Home, segment: Segment) -> Iterator[Columns]:
                           "restore both from one backup, or replay what it was made from")
 
 
-def _included_names() -> list[str]:
-    return [name for name in schemas.FLOWS.names if name in COLUMNS]
+def _included_names(segment: Segment) -> list[str]:
+    return [name for name in schemas.FLOWS.names if name in segment.columns]
 
 
-def _pieces(batches: list[pa.RecordBatch]) -> Iterator[Columns]:
+def _pieces(segment: Segment, batches: list[pa.RecordBatch]) -> Iterator[Columns]:
     if not batches:
         return
     table = pa.Table.from_batches(batches)
     for first in range(0, table.num_rows, CHUNK_FLOWS):
         piece = table.slice(first, CHUNK_FLOWS).combine_chunks()
-        yield {name: _array(piece.column(name)) for name in COLUMNS}
+        yield {name: _array(piece.column(name)) for name in segment.columns}
 
 
 def _array(column: pa.ChunkedArray) -> NDArray[Any]:

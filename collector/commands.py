@@ -26,11 +26,14 @@ def run(
     listen: list[str] = typer.Option([], "--listen", metavar="ADDR:PORT", help=(
         "Where to listen; may be repeated. ADDR:PORT is UDP; tcp://ADDR:PORT and tls://ADDR:PORT take IPFIX.")),
     collector: str = typer.Option("", "--collector", metavar="ID", help="Name of this collector, if there are several."),
+    receive_only: bool = typer.Option(False, "--receive-only", help="Member of a group: leave decoding to another process."),
 ) -> None:
-    """Receive datagrams and decode them until SIGTERM; every UDP port takes every protocol. SIGHUP: new certificate."""
+    """Receive datagrams and decode them until SIGTERM; every UDP port takes every protocol. SIGHUP: new certificate.
+
+    Of a group's members one decodes."""
     from collector import service
 
-    code = service.run(this_home(), listen, _collector_id(collector))
+    code = service.run(this_home(), listen, _collector_id(collector), receive_only)
     if code:
         raise typer.Exit(code)
 
@@ -45,6 +48,16 @@ def receive(
     from collector import service
 
     service.receive(this_home(), _collector_id(collector), listen, after)
+
+
+@collect.command("decode")
+def decode(group: str = typer.Argument(..., metavar="GROUP", help="Name of a [[collector_group]].")) -> None:
+    """Decode what the members of a group receive, without receiving, until SIGTERM."""
+    from collector import group_service
+
+    code = group_service.run(this_home(), group)
+    if code:
+        raise typer.Exit(code)
 
 
 @collect.command("status")
@@ -140,10 +153,12 @@ def send(
 @exporters.command("list")
 def list_exporters(to: str = options.TO_FILE) -> None:
     """Every exporter and domain: what came, what is missing, what is wrong."""
-    from collector import listing
-    from runtime.output import emit_rows
+    from collector import listing, sights
+    from runtime.output import emit_rows, say
 
     emit_rows(listing.exporters(this_home()), listing.EXPORTER_COLUMNS, to)
+    for sentence in sights.warnings(this_home()):
+        say(f"warning: {sentence}")
 
 
 @flows.command("export")

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from storage import files
 from storage.home import Home
+from storage.space import Level
 
 SIZE = 1024
 
@@ -37,13 +38,15 @@ LOOKED_AT = 12
 """When the receiver last looked around (instant): it does each second unless it is stuck."""
 JOURNAL_OCTETS, JOURNAL_BLOCKS = 13, 14
 """Written to the journal."""
+DISK_FREE, DISK_RESERVE, DISK_WARNING, DISK_LEVEL = 16, 17, 18, 19
+"""Octets free where the journal lies, octets kept free, octets below which it is said, collector.disk.Level."""
 JOURNAL_FAILING = 15
 """1 while the disk does not take blocks."""
-RESERVE_OCTETS, RESERVE_REACHED, RESERVE_REFUSED = 16, 17, 18
-"""The disk reserve: octets to be kept free (0: no reserve), 1 while it is reached, datagrams not taken because of it."""
 
 # The decoder's.
-DECODED, DECODED_BLOCK, FLOWS, SEGMENTS = 32, 33, 34, 35
+DECODED, DECODED_BLOCK, FLOWS, SEGMENTS, DECODE_PAUSED, DECODED_PART = 32, 33, 34, 35, 36, 37
+"""DECODE_PAUSED: 1 while the disk is left to the journal. DECODED_PART, of a group's member: datagrams of the block behind
+DECODED_BLOCK that are decoded."""
 
 # Listeners, in the order of their addresses; since the receiver began. The last place takes all that there is no room for.
 LISTENERS, LISTENERS_MAX, LISTENER_WIDTH = 64, 32, 8
@@ -108,6 +111,18 @@ class Histogram:
     total: int
 
 
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """The journal's disk as the receiver last saw it, in octets."""
+
+    level: str = Level.OK.label
+    """ok, low, journal_only (decoding waits) or full (nothing is received any more)."""
+    free: int = 0
+    reserve: int = 0
+    warning: int = 0
+    decode_paused: bool = False
+
+
 def counters_path(home: Home, collector: str) -> Path:
     return home.folder("run") / f"collector-{collector}.counters"
 
@@ -138,6 +153,12 @@ def read_places(home: Home, collector: str) -> Places:
 def figures(home: Home, collector: str) -> Figures:
     """The figures at this moment; all zero for a collector that never ran."""
     return figures_of(read_places(home, collector))
+
+
+def disk_of(places: Places) -> Disk:
+    level = Level(min(max(int(places[DISK_LEVEL]), 0), max(Level)))
+    return Disk(level.label, int(places[DISK_FREE]), int(places[DISK_RESERVE]), int(places[DISK_WARNING]),
+                bool(places[DECODE_PAUSED]))
 
 
 def figures_of(places: Places) -> Figures:

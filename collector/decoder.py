@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,10 +16,13 @@ from collector import layout
 from collector.columns import FlowColumns
 from collector.faults import KIND_COUNT, KINDS, FaultKind
 from collector.kernels import rows, samples, scan, sequences, tally
-from collector.settings import CollectorSettings
+from collector.settings import CollectorSettings, Group
 from collector.state import BEFORE_ALL, DecoderState, bounds
+from core import schemas
 from core.errors import DamagedFile
 
+GROUP_REACH = 1024
+"""How much further than for one collector a datagram of a group may lie before the first one of its exporter."""
 VERSION = "2"
 """Of the decoder: recorded with every segment; it changes when the same datagrams give other rows."""
 
@@ -41,7 +44,7 @@ class Policy(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What one block held. datagrams = decoded + faulted + duplicate (+ refused, which the receiver knows);
+    """What one block held. datagrams = decoded + faulted + duplicate + twin (+ refused, which the receiver knows);
     data_records = flow_records + not_a_flow + faulted_records."""
 
     datagrams: int
@@ -66,6 +69,20 @@ class Counts:
     octets: int
     counter_samples: int
     drop_samples: int
+    twin: int = 0
+    """Copies of what another member of the group had brought already."""
+
+
+class Announced(NamedTuple):
+    """A sampling rate that an exporter announced, first or differently than before; numerator 0: it was taken back."""
+
+    exporter: bytes
+    domain: int
+    sampler: int
+    """Code of the sampler as in the flags of quarantined flows, 0: of the whole domain."""
+    numerator: int
+    denominator: int
+    received: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +99,17 @@ class Decoded:
     """(exporter, domain, kind, how many)."""
     interface_counters: dict[str, NDArray[Any]]
     """Octets of interfaces as their counters stood (collector.interface_counters), in journal order."""
+    rates: list[Announced] = field(default_factory=list)
 
 
 class Decoder:
     """Decodes the blocks of one journal, in order."""
 
-    def __init__(self, settings: CollectorSettings, state: DecoderState | None = None) -> None:
+    def __init__(self, settings: CollectorSettings, state: DecoderState | None = None, group: Group | None = None) -> None:
+        """`group`: the bodies are merged from its members' journals (`collector.group`)."""
         self._settings = settings
         self._state = state if state is not None else DecoderState()
-        self._state.use(bounds(settings))
+        self._state.use(bounds(settings, group))
         self._policy = Policy(settings.time.skew_seconds_max * 1000, _POLICIES[settings.sampling.unannounced],
                               _TUNNELS[settings.collector.tunnels])
         self._results = _fresh_results()
@@ -151,8 +170,9 @@ class Decoder:
                 raise DamagedFile(f"block {block} of the datagram journal holds an entry that reaches beyond it",
                                   "its checksum was right, so a writer made it: keep the file and report it")
             self._grow(need, data)
+        reach = GROUP_REACH if limits is not None and limits.twins else 1
         arrays, heard = self._state.arrays, self._results.heard[: self._results.progress[0]["heard"]]
-        sequences.account(arrays.domains, arrays.sequences, arrays.gaps, arrays.trials, heard)
+        sequences.account(arrays.domains, arrays.sequences, arrays.gaps, arrays.trials, heard, reach)
 
     def _grow(self, need: int, data: NDArray[np.uint8]) -> None:
         """Make room for at least the datagram that the scan stopped before."""
@@ -262,7 +282,8 @@ class Decoder:
         domains = self._state.arrays.domains
         sums = {name: int(intake[name].sum()) for name in layout.INTAKE.names[2:]}  # type: ignore[index]
         return Decoded(columns.rows(first), Counts(refused=0, waiting=self._state.waiting, **sums),
-                       _intake(intake, domains), _faults(intake, faults, domains), _interface_counters(readings, domains))
+                       _intake(intake, domains), _faults(intake, faults, domains), _interface_counters(readings, domains),
+                       announced_in(results, self._state.arrays))
 
 
 def _fresh_results() -> layout.Results:
@@ -271,6 +292,7 @@ def _fresh_results() -> layout.Results:
         released=np.zeros(1024, layout.SET), intake=np.zeros(256, layout.INTAKE),
         faults=np.zeros((256, KIND_COUNT), np.int64), changes=np.zeros(1024, layout.SAMPLER_CHANGE),
         heard=np.zeros(8192, layout.HEARD),
+        announced=np.zeros(1024, layout.ANNOUNCEMENT),
         scratch=np.zeros(layout.SLOT_COUNT, np.int64),
     )
 
@@ -302,6 +324,25 @@ def _intake(intake: layout.Rows, domains: layout.Rows) -> dict[str, NDArray[Any]
     for name in layout.INTAKE.names[2:]:  # type: ignore[index]
         columns[name] = np.add.reduceat(ordered[name], starts) if len(starts) else np.zeros(0, np.int64)
     return columns
+
+
+def announced_in(results: layout.Results, state: layout.State) -> list[Announced]:
+    """The rates that a call brought, in order; if they were more than there is room for, those of the whole state now."""
+    count = int(results.progress[0]["announced"])
+    rows = results.announced[:count].tolist() if count < len(results.announced) else _all_rates(state)
+    domains = state.domains
+    return [Announced(np.array([domains[domain]["high"], domains[domain]["low"]], np.uint64).tobytes(),
+                      int(domains[domain]["domain"]), *rest) for domain, *rest in rows]
+
+
+def _all_rates(state: layout.State) -> list[tuple[int, int, int, int, int]]:
+    counts = state.counts[0]
+    newest = int(counts["newest"])
+    found = [(index, 0, int(row["rate_numerator"]), int(row["rate_denominator"]), newest)
+             for index, row in enumerate(state.domains[: counts["domains"]]) if row["rate_numerator"]]
+    return found + [(int(row["domain"]), int(row["identifier"]) + 1, int(row["numerator"]), int(row["denominator"]), newest)
+                    for row in state.samplers[: counts["samplers"]]
+                    if row["numerator"] and row["identifier"] < schemas.SAMPLER_BEYOND - 1]
 
 
 def _faults(intake: layout.Rows, faults: layout.Rows, domains: layout.Rows) -> list[tuple[bytes, int, FaultKind, int]]:

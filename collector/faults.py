@@ -44,6 +44,7 @@ class FaultKind(IntEnum):
     STREAM_MALFORMED = 41
     STREAM_CUT = 42
     COUNTERS_FULL = 31
+    TWIN_TOO_LATE = 50
 
     @property
     def label(self) -> str:
@@ -78,6 +79,7 @@ MEANINGS: dict[FaultKind, str] = {
     FaultKind.TEMPLATE_REDEFINED: "IPFIX over TCP: a template is defined anew without a withdrawal; the new one is read",
     FaultKind.STREAM_MALFORMED: "a TCP or TLS session does not go on with an IPFIX message (version, length): it was closed",
     FaultKind.STREAM_CUT: "a TCP or TLS session ended inside a message",
+    FaultKind.TWIN_TOO_LATE: "a member of a group brings a datagram so late that nobody can tell whether another had it",
     FaultKind.COUNT_TOO_LARGE: "octets or packets of 2^48 or more in one record, scaled by its sampling rate",
     FaultKind.COUNTERS_FULL: "sFlow: more interface counters in one journal block than are kept; each beyond is left out",
 }

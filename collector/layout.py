@@ -31,6 +31,7 @@ DOMAIN = _record(
     "initialised",  # IE 160 from options, 0 before it comes
     "configured", "sflow_boot",  # from the settings: a rate (0: none), an instant (-1: none)
     "serial",  # datagrams, for the duplicate window
+    "twin",  # copies that another member of the group sent too
     "intake", "quarter",  # the intake row of the newest quarter hour: of this call only
     unsigned="high low",
 )
@@ -43,6 +44,7 @@ SEQUENCE = _record(
     "stray", "stray_begin", "stray_next", "stray_units", "stray_disputed",  # datagrams that fit nowhere so far
     "convention", "last", "last_records", "last_options", "last_whole",  # how the exporter numbers; the newest note
     "disputed_missing", "disputed_reordered", "disputed_restarts",  # charged where another convention was right
+    "reach",  # how much more than a single collector's a datagram may be late: members of a group have clocks of their own
 )
 """What the sequence accounting remembers of a domain; all zero before the first datagram."""
 TEMPLATE = _record("domain", "identifier", "plan", "waiting_first", "waiting_last")
@@ -62,8 +64,13 @@ SAMPLER_CHANGE = _record("sampler", "order", "numerator", "denominator")
 WAITING = _record("template", "next", "offset", "length", "received", "exported", "uptime", "domain", "sequence", "live",
                   "header_rate")
 SIGHTING = np.dtype([("first", np.uint64), ("second", np.uint64), ("domain", np.int64), ("serial", np.int64),
-                     ("received", np.int64)])
-"""A datagram seen lately: its hash, and when; domain -1 marks an empty place."""
+                     ("received", np.int64), ("members", np.int64)])
+"""A datagram seen lately: its hash, when, and which members of a group brought it (bits 0-31; the first one's number << 32);
+domain -1 marks an empty place."""
+MEMBER = _record("datagrams", "first", "twin", "duplicate", "late", "ahead")
+"""What a member of a group brought; `ahead`: its clock before that of member 0, in AHEAD_UNIT-ths of a millisecond."""
+ANNOUNCEMENT = _record("domain", "sampler", "numerator", "denominator", "received")
+"""A sampling rate that options brought; sampler 0: of the domain, else the sampler's code (`rows.sampler_code`)."""
 SET = _record(
     "sflow",  # 1: samples of sFlow, 0: records of a plan
     "counters",  # counter samples among them
@@ -76,7 +83,7 @@ INTAKE = _record(
     "owner", "quarter",
     "datagrams", "decoded", "faulted", "duplicate", "templates", "options_templates", "data_records", "options_records",
     "flow_records", "not_a_flow", "faulted_records", "waiting_sets", "released_sets", "expired_sets", "flows", "octets",
-    "counter_samples", "drop_samples",
+    "counter_samples", "drop_samples", "twin",
 )
 HEARD = _record("kind", "domain", "protocol", "sequence", "records", "options", "whole", "has_uptime", "clock", "uptime",
                 "received")
@@ -87,11 +94,12 @@ has_uptime: 0 none, 1 beside a clock, 2 alone (sFlow)."""
 READING = _record("domain", "interface", "received", "in_octets", "out_octets", unsigned="in_octets out_octets")
 """Interface counters of sFlow, cumulative."""
 PROGRESS = _record("position", "sets", "released", "intake", "rows", "released_rows", "order", "ordinal", "newest",
-                   "changes", "dropped", "heard")
+                   "changes", "dropped", "heard", "announced")
 """How far a call of the scan has come."""
 COUNTS = _record("domains", "templates", "plans", "fields", "samplers", "waiting", "waiting_octets", "waiting_live",
                  "waiting_live_octets", "sightings", "datagrams", "newest", "ended", "free", "free_from",
-                 "opened")
+                 "opened",
+                 "horizon")  # arrival of the newest sighting that was forgotten: older copies can't be told any more
 """How much of each table of the state is in use."""
 SITUATION = _record("start", "stop", "protocol", "domain", "intake", "received", "exported", "uptime", "has_uptime", "clock",
                     "sequence", "header_rate", "records", "options", "read", "faults", "full", "session")
@@ -99,6 +107,12 @@ SITUATION = _record("start", "stop", "protocol", "domain", "intake", "received",
 
 GAPS_MAX = 64
 CONVENTIONS = 5
+"""Gaps of a domain that are remembered, to be filled by datagrams that come late."""
+TWIN_GAPS_MAX = 1024
+"""The same for a group, whose members' clocks may differ: what one lost, the other may fill seconds later."""
+MEMBERS_MAX = 8
+"""Members of a group."""
+AHEAD_UNIT = 1024
 SLOT_COUNT = 128
 
 
@@ -124,6 +138,7 @@ class State(NamedTuple):
     waiting: Rows
     waiting_octets: Rows
     sightings: Rows
+    members: Rows
 
 
 class Results(NamedTuple):
@@ -137,6 +152,7 @@ class Results(NamedTuple):
     faults: Rows
     changes: Rows
     heard: Rows
+    announced: Rows
     scratch: Rows
 
 
@@ -153,6 +169,10 @@ class Limits(NamedTuple):
     waiting_sets: int
     duplicate_window: int
     duplicate_ms: int
+    twins: int
+    twin_late_ms: int
+    twin_clock_ms: int
+    gaps: int
     elements: Rows
     reverse: Rows
     smallest: Rows

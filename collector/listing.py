@@ -17,6 +17,7 @@ from core.errors import RatemillError
 from core.periods import format_instant
 from storage import sql
 from storage.home import Home
+from storage.late_rates import NONE, SOURCES, LateRates, is_quarantined
 
 EXPORTER_COLUMNS = ("exporter", "domain", "protocol", "received", "missing", "duplicate", "reordered", "restarts", "faulted",
                     "waiting", "first", "last", "sessions", "sessions_ended", "recycled", "drop_samples")
@@ -25,11 +26,13 @@ _EXPORTED = ("received", "exporter", "domain", "start", "end", "source_address",
              "destination_port", "protocol", "octets", "packets", "rate_numerator", "rate_denominator", "rate_source",
              "input_interface", "output_interface", "flow_direction", "next_hop", "source_as", "destination_as", "tos",
              "tcp_flags")
+_LATE = ("late_numerator", "late_denominator", "late_source")
 _AS_TEXT = ("exporter", "source_address", "destination_address", "rate_source", "flow_direction", "next_hop")
 
 FLOW_EXPORT = pa.schema([
-    pa.field(name, pa.string() if name in _AS_TEXT else schemas.FLOWS.field(name).type) for name in _EXPORTED])
-"""The columns of `flows export`."""
+    *(pa.field(name, pa.string() if name in _AS_TEXT else schemas.FLOWS.field(name).type) for name in _EXPORTED),
+    *(pa.field(name, kind) for name, kind in zip(_LATE, (pa.uint32(), pa.uint32(), pa.string()), strict=True))])
+"""The columns of `flows export`: what is stored, and for a flow in quarantine the rate that came later (`none`: not yet)."""
 
 PENDING_FLOWS_MAX = 20_000_000
 """Flows held at once while segments that overlap in arrival time are put in order."""
@@ -59,6 +62,7 @@ def exporters(home: Home) -> list[dict[str, Any]]:
 def flows(home: Home, start: int | None, end: int | None) -> Iterator[pa.RecordBatch]:
     """Flows received in [start, end), in order of arrival, then of the journal. Raises DamagedFile."""
     pending: pa.Table | None = None
+    rates = _late_rates(home)
     segments = _segments(home, start, end)
     for number, row in enumerate(segments):
         table = _within(read_segment(home, row), start, end)
@@ -72,7 +76,7 @@ def flows(home: Home, start: int | None, end: int | None) -> Iterator[pa.RecordB
         pending = _sorted(pending)
         ready = pending if following is None else pending.filter(pc.less(_instants(pending), following))
         pending = pending.slice(ready.num_rows)
-        yield from _as_text(ready)
+        yield from _as_text(ready, rates)
 
 
 def _segments(home: Home, start: int | None, end: int | None) -> list[Any]:
@@ -102,10 +106,34 @@ def _sorted(table: pa.Table) -> pa.Table:
     return table.take(pc.sort_indices(table, [("received", "ascending"), ("segment", "ascending"), ("row", "ascending")]))
 
 
-def _as_text(table: pa.Table) -> Iterator[pa.RecordBatch]:
-    for batch in table.select(list(_EXPORTED)).combine_chunks().to_batches(max_chunksize=BATCH_FLOWS):
-        columns = [_column_as_text(name, column) for name, column in zip(_EXPORTED, batch.columns, strict=True)]
-        yield pa.RecordBatch.from_arrays(columns, schema=FLOW_EXPORT)
+def _as_text(table: pa.Table, rates: LateRates) -> Iterator[pa.RecordBatch]:
+    for batch in table.select([*_EXPORTED, "flags"]).combine_chunks().to_batches(max_chunksize=BATCH_FLOWS):
+        columns = [_column_as_text(name, column) for name, column in zip(_EXPORTED, batch.columns[:-1], strict=True)]
+        yield pa.RecordBatch.from_arrays([*columns, *_late_columns(batch, rates)], schema=FLOW_EXPORT)
+
+
+def _late_rates(home: Home) -> LateRates:
+    with sql.reading(sql.engine(home)) as connection:
+        return LateRates.load(connection, home.document)
+
+
+def _late_columns(batch: pa.RecordBatch, rates: LateRates) -> list[pa.Array]:
+    """Numerator, denominator and source of late rates; null for flows that were never in quarantine."""
+    flags = batch.column("flags").to_numpy()
+    rows = np.flatnonzero(is_quarantined(flags))
+    if not len(rows):
+        return [pa.nulls(len(batch), FLOW_EXPORT.field(name).type) for name in _LATE]
+    some = batch.take(pa.array(rows))
+    exporter = np.frombuffer(b"".join(some.column("exporter").to_pylist()), np.uint8).reshape(-1, 16)
+    chosen = rates.choose(exporter, some.column("domain").to_numpy(), flags[rows],
+                          some.column("received").cast(pa.int64()).to_numpy(), some.column("octets").to_numpy(),
+                          some.column("packets").to_numpy())
+    place = np.full(len(batch), -1, np.int64)
+    place[rows] = np.arange(len(rows))
+    at = pa.array(place, mask=place < 0)
+    without = chosen.source == NONE
+    return [pa.array(chosen.numerator, mask=without).take(at), pa.array(chosen.denominator, mask=without).take(at),
+            pa.array([SOURCES[source] for source in chosen.source.tolist()], pa.string()).take(at)]
 
 
 def _column_as_text(name: str, column: pa.Array) -> pa.Array:

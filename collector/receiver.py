@@ -1,9 +1,10 @@
 """The receiver: a process of its own that takes datagrams from sockets into the datagram journal, and nothing else.
 
 The loop over the sockets is compiled and holds no interpreter lock; blocks go to a thread that writes and syncs them. No
-SQL and no compilation happens after the sockets are open. Where the disk can't take a block, its datagrams are counted as
-refused; where the kernel dropped datagrams for want of room, the sockets say how many, and every block's header too.
-Sessions over TCP and TLS have a thread of their own (`collector.streams`); its blocks wait for the disk, however long.
+SQL and no compilation happens after the sockets are open. Where the disk can't take a block, or only its reserve is left,
+the datagrams are counted as refused; where the kernel dropped datagrams for want of room, the sockets say how many, and
+every block's header too. Sessions over TCP and TLS have a thread of their own (`collector.streams`); its blocks wait for
+the disk, however long.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from collector import counters as places_of
 from collector import streams
 from collector.certificates import Watched
 from collector.counters import DURABLE, DURABLE_BLOCK, KERNEL_DROPS, LOST, OWED, REFUSED, SESSIONS_JOURNALED, Places
+from collector.disk import Watch
 from collector.drops import Drops, close_door, read_memory
 from collector.kernels import sockets as kernels
 from collector.settings import Collector
@@ -35,6 +37,7 @@ from core.errors import RatemillError, UsageError
 from runtime import log
 from storage.home import Home
 from storage.journal import BODY_SIZE_MAX, HEADER_SIZE, BlockHead, JournalReader, JournalWriter
+from storage.space import DiskLow
 
 BUFFERS = 16
 """Blocks in memory between the sockets and the disk: 64 MiB."""
@@ -226,9 +229,9 @@ def warm_up() -> None:
 class _Writer(threading.Thread):
     """Takes full buffers, appends them to the journal and makes them durable."""
 
-    def __init__(self, writer: JournalWriter, counters: Places) -> None:
+    def __init__(self, writer: JournalWriter, counters: Places, disk: Watch) -> None:
         super().__init__(name="journal", daemon=True)
-        self._writer, self._counters = writer, counters
+        self._writer, self._counters, self._disk = writer, counters, disk
         self.free: queue.SimpleQueue[_Buffer] = queue.SimpleQueue()
         self.free_of_streams: queue.SimpleQueue[_Buffer] = queue.SimpleQueue()
         self.full: queue.SimpleQueue[_Buffer | None] = queue.SimpleQueue()
@@ -327,11 +330,12 @@ class _Writer(threading.Thread):
             head = BlockHead(self._writer.next_block, buffer.datagrams, buffer.first, buffer.last, refused=owed,
                              kernel_drops=int(self._counters[KERNEL_DROPS]))
             try:
+                self._disk.require_reserve()
                 self._writer.append(head, buffer.framed[: HEADER_SIZE + buffer.used])
             except RatemillError as error:
-                if not self._complained:
+                if not self._complained and not isinstance(error, DiskLow):  # of the reserve, the watch has told
                     log.error("receiver", error.message, hint=error.hint)
-                    self._complained = True
+                self._complained = True
                 if buffer.is_stream and not self._stopping:
                     return None
                 if self.free.empty() or self._stopping:
@@ -372,7 +376,8 @@ class Receiver:
         self._drops = Drops([listener.socket for listener in listeners])
         self._counters[places_of.LISTENERS : places_of.listener_at(places_of.LISTENERS_MAX - 1) + places_of.LISTENER_WIDTH] = 0
         self._memory = _Memory(listeners)
-        self._writer = _Writer(writer, self._counters)
+        self._disk = Watch(home.folder("journal"), home.document, self._counters)
+        self._writer = _Writer(writer, self._counters, self._disk)
         self._streams: streams.Streams | None = None
         if stream_listeners:
             self._writer.lend(STREAM_BUFFERS)
@@ -458,6 +463,7 @@ class Receiver:
             log.warning("receiver", "the kernel dropped datagrams: its receive buffer was full",
                         dropped=drops - int(self._counters[KERNEL_DROPS]), total=drops)
         self._counters[KERNEL_DROPS] = drops
+        self._disk.look()
 
     def _look_at_listeners(self) -> int:
         """Note how each socket is; returns the drops of all of them."""

@@ -27,7 +27,7 @@ from core.actor import Actor
 from core.errors import RatemillError
 from runtime import progress
 from security import audit
-from storage import files, sql
+from storage import files, space, sql
 from storage.home import Home
 from storage.journal import HEADER_SIZE, BlockHead, JournalWriter, remove_collector
 
@@ -252,6 +252,7 @@ class _Session:
 
     def _keep(self, batch: Batch, decoded: Decoded) -> None:
         assert self._writer is not None, "a replay that stores has a journal"
+        space.require(self._home.folder("journal"), self._home.document, "`collect replay`")
         head = BlockHead(self._writer.next_block, batch.datagrams, batch.first_received, batch.last_received)
         self._writer.append(head, batch.framed)
         self._builder.add(decoded, head.number)

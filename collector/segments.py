@@ -9,7 +9,7 @@ left and is swept. Its identity is a digest over its columns, whatever the batch
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,9 +20,9 @@ import sqlalchemy as sa
 import xxhash
 from numpy.typing import NDArray
 
-from collector import interface_counters
+from collector import interface_counters, unrated
 from collector.columns import FlowColumns
-from collector.decoder import VERSION, Decoded
+from collector.decoder import VERSION, Announced, Decoded
 from collector.faults import FaultKind
 from collector.kernels import slots as kernels
 from core import schemas, tables
@@ -41,7 +41,7 @@ BATCH_FLOWS = 1 << 16
 
 _KEYS = ("exporter", "domain", "export_protocol", "slot")
 _SUMS = ("datagrams", "decoded", "faulted", "duplicate", "refused", "data_records", "options_records", "flow_records",
-         "not_a_flow", "faulted_records", "waiting_sets")
+         "not_a_flow", "faulted_records", "waiting_sets", "twin")
 
 
 class SegmentRow(Protocol):
@@ -60,8 +60,10 @@ class Segment:
     intake: list[dict[str, Any]]
     faults: list[dict[str, Any]]
     slots: list[dict[str, Any]]
-    counters: list[dict[str, Any]]
+    counters: list[dict[str, Any]] = field(default_factory=list)
     """Rows of the table `interface_counter`."""
+    unrated: list[dict[str, Any]] = field(default_factory=list)
+    rates: list[Announced] = field(default_factory=list)
 
 
 @dataclass
@@ -86,6 +88,7 @@ class SegmentBuilder:
         self.columns.clear()
         self._file: _SegmentFile | None = None
         self._survey = _Survey()
+        self._unrated = unrated.UnratedFlows()
         self._parts: list[Decoded] = []
         self._refusals: list[Refusal] = []
         self._stored = 0
@@ -128,6 +131,7 @@ class SegmentBuilder:
         if self._file is None:
             self._file = _SegmentFile(self._home, self._collector, self._compression)
         self._survey.add(rows)
+        self._unrated.add(rows)
         self._file.write(rows)
         self._stored += self.columns.used
         self.columns.clear()
@@ -151,7 +155,8 @@ class SegmentBuilder:
         faults = sum_faults(part.faults for part in self._parts)
         readings = interface_counters.newest_of_minutes(part.interface_counters for part in self._parts)
         segment = Segment(self._home.relative(path), row, intake, faults, self._survey.slots(),
-                          interface_counters.to_rows(readings))
+                          interface_counters.to_rows(readings), self._unrated.rows(),
+                          [rate for part in self._parts for rate in part.rates])
         self._begin()
         return segment
 
@@ -390,16 +395,20 @@ def sum_slots(columns: Columns) -> list[dict[str, Any]]:
 
 
 # SQL ------------------------------------------------------------------------------------------------------------------
-def register(connection: sa.Connection, segments: Sequence[Segment], manifest_version: int) -> None:
-    """Insert all rows of segments, inside the caller's transaction."""
+def register(connection: sa.Connection, segments: Sequence[Segment], manifest_version: int) -> list[int]:
+    """Insert all rows of segments, inside the caller's transaction. Returns their row ids."""
+    numbers = []
     for segment in segments:
         inserted = connection.execute(tables.segment.insert().values(**segment.row, manifest_version=manifest_version))
         number = _key(inserted)
         for table, rows in ((tables.intake, segment.intake), (tables.fault, segment.faults),
-                            (tables.segment_slot, segment.slots)):
+                            (tables.segment_slot, segment.slots), (tables.unrated_flows, segment.unrated)):
             if rows:
                 connection.execute(table.insert(), [{"segment_id": number, **row} for row in rows])
         interface_counters.store(connection, number, segment.counters)
+        unrated.announce(connection, segment.rates, segment.row["collector"])
+        numbers.append(number)
+    return numbers
 
 
 def next_version(connection: sa.Connection, at: int, kind: str, detail: str) -> int:

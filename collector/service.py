@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,23 +22,26 @@ from typing import Any
 import numpy as np
 
 from collector import counters as places_of
-from collector import receiver, segments
+from collector import group, group_service, receiver, segments
 from collector.certificates import Watched
 from collector.counters import DECODED, DECODED_BLOCK, FLOWS
 from collector.decoder import Decoder
+from collector.disk import DecodePause
+from collector.group_service import GroupDecoding
 from collector.locks import only_one
 from collector.settings import Collector, CollectorSettings, from_document
 from collector.worker import Worker
 from core import clock
-from core.errors import RatemillError
+from core.errors import RatemillError, UsageError
 from core.jit import is_cold
 from core.periods import format_instant
 from runtime import log
-from runtime.jobs import process_started
+from runtime.jobs import process_started, runs
 from runtime.output import say
 from storage import files
 from storage.home import Home
 from storage.journal import JournalReader
+from storage.space import Level
 
 IDLE_SECONDS = 0.05
 STATUS_NS = 1_000_000_000
@@ -50,14 +54,20 @@ _ROOT = Path(__file__).resolve().parent.parent
 _PR_SET_PDEATHSIG = 1
 
 
-def run(home: Home, listen: Sequence[str], collector: str = "") -> int:
+def run(home: Home, listen: Sequence[str], collector: str = "", receive_only: bool = False) -> int:
     """Collect until SIGTERM or SIGINT; returns the exit code. Raises Locked, UsageError."""
-    settings = from_document(home.document).collector
+    whole = from_document(home.document)
+    settings = whole.collector
     collector = collector or settings.id
+    if collector in {group.name for group in whole.groups}:
+        raise UsageError(f"'{collector}' is a group", "name one of its members with --collector, or `collect decode` it")
+    if receive_only and whole.group_of(collector) is None:
+        raise UsageError(f"'{collector}' is in no [[collector_group]]: nobody would decode what it receives",
+                         "leave out --receive-only, or name it among the members of a group")
     addresses = list(listen) or list(settings.listen)
     _contexts(home, settings, [receiver.parse_listen(address) for address in addresses])
     with only_one(home, f"collector-{collector}", f"collecting as '{collector}'"):
-        return _Service(home, collector, settings, addresses).run()
+        return _Service(home, collector, whole, addresses, receive_only).run()
 
 
 def warm_up(settings: CollectorSettings) -> None:
@@ -104,9 +114,15 @@ def receive(home: Home, collector: str, listen: Sequence[str], next_block: int) 
 class _Service:
     """A collector that runs: its receiver's process and its decode worker."""
 
-    def __init__(self, home: Home, collector: str, settings: Collector, listen: Sequence[str]) -> None:
-        self._home, self._collector, self._settings, self._listen = home, collector, settings, listen
+    def __init__(self, home: Home, collector: str, settings: CollectorSettings, listen: Sequence[str],
+                 receive_only: bool = False) -> None:
+        self._home, self._collector, self._settings, self._listen = home, collector, settings.collector, listen
         self._counters = places_of.open_counters(home, collector)
+        self._pause = DecodePause(home.folder("segments"), home.document, self._counters)
+        self._group = settings.group_of(collector)
+        self._decoding: GroupDecoding | None = None
+        if self._group is not None and not receive_only:
+            self._decoding = GroupDecoding(home, self._group, self._settings, self._pause)
         self._worker: Worker | None = None
         self._child: subprocess.Popen[str] | None = None
         self._listeners: list[dict[str, Any]] = []
@@ -114,6 +130,7 @@ class _Service:
         self._stopping = False
         self._trouble = ""
         self._retry_ns = 0
+        self._looked_ns = 0
         self._written_ns = 0
         self._committed_ns = clock.monotonic_ns()
 
@@ -155,6 +172,8 @@ class _Service:
 
         words = [word for text in self._listen for word in ("--listen", text)]
         after = str(self._worker.block + 1) if self._worker is not None else "0"
+        if self._group is not None:
+            after = str(group.next_block(self._home, self._collector))
         command = [sys.executable, "-P", "-m", "cli", "--home", str(self._home.path), "collect", "receive", *words,
                    "--collector", self._collector, "--after", after]
         path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
@@ -191,21 +210,44 @@ class _Service:
         died = not self._stopping
         self._state = "stopping"
         self._end_child()
-        while self._decode():
-            pass
-        self._commit()
+        self._decode_the_rest()
         if died:
             log.error("collector", "the receiver ended by itself", exit=self._child.returncode)
             return 1
-        if self._trouble:
-            log.error("collector", "not everything received is decoded; the next run does it", why=self._trouble)
+        if self._why_not():
+            log.error("collector", "not everything received is decoded; the next run does it", why=self._why_not())
             return 1
         return self._child.returncode if self._child.returncode and self._child.returncode > 0 else 0
+
+    def _decode_the_rest(self) -> None:
+        if self._decoding is not None:
+            self._decoding.finish(self._collector)
+        if self._group is not None:
+            return
+        while self._decode():
+            pass
+        self._commit()
+
+    def _why_not(self) -> str:
+        """Why not everything is decoded; empty if it is."""
+        return self._trouble or self._pause.trouble or (self._decoding.trouble if self._decoding is not None else "")
 
     def _decode(self) -> int:
         """Decode what is there for a moment; commit when it is time."""
         now = clock.monotonic_ns()
         count = 0
+        if self._group is not None:
+            if now - self._written_ns >= STATUS_NS:
+                self._write_status()
+            return self._decoding.step() if self._decoding is not None else 0
+        if now - self._looked_ns >= STATUS_NS:
+            self._looked_ns = now
+            if self._pause.look():
+                self._commit()  # what is decoded already fits above the reserve
+        if self._pause.trouble:
+            if now - self._written_ns >= STATUS_NS:
+                self._write_status()
+            return 0
         if self._worker is None and now >= self._retry_ns:
             self._begin_decoding()
         if self._worker is not None:
@@ -221,6 +263,8 @@ class _Service:
         return count
 
     def _begin_decoding(self) -> None:
+        if self._group is not None:
+            return
         try:
             self._worker = Worker(self._home, self._collector)
             self._catch_up()
@@ -276,9 +320,13 @@ class _Service:
         self._written_ns = clock.monotonic_ns()
         status = {
             "collector": self._collector, "state": self._state, "pid": os.getpid(),
-            "pid_started": process_started(os.getpid()), "receiver_pid": self._child.pid if self._child else None,
+            "pid_started": process_started(os.getpid()), "host": socket.gethostname(),
+            "receiver_pid": self._child.pid if self._child else None,
             **asdict(places_of.figures_of(self._counters)), "listeners": self._listeners,
-            "trouble": self._trouble, "at": format_instant(clock.now_ms()),
+            "disk": asdict(places_of.disk_of(self._counters)), "trouble": self._why_not(),
+            "group": self._group.name if self._group is not None else None,
+            "decodes": self._group is None or (self._decoding is not None and self._decoding.decodes),
+            "at": format_instant(clock.now_ms()),
         }
         try:
             files.write_whole(status_path(self._home, self._collector), json.dumps(status, indent=1).encode())
@@ -296,14 +344,14 @@ def statuses(home: Home) -> list[dict[str, Any]]:
     for path in sorted(home.folder("run").glob("collector-*.json")):
         try:
             told = json.loads(path.read_text(encoding="utf-8"))
-            collector, pid = told["collector"], int(told["pid"])
+            collector, running = told["collector"], runs(told)
         except (OSError, ValueError, KeyError, TypeError):
             log.warning("collector", f"{path} can't be read", hint="it is written anew by the next run")
             continue
-        running = told["state"] != "stopped" and process_started(pid) == told["pid_started"] != 0
         state = told["state"] if running or told["state"] == "stopped" else "killed"
         places = places_of.read_places(home, collector)
-        found.append({**told, **asdict(places_of.figures_of(places)), "state": state, "running": running,
+        found.append({**told, **asdict(places_of.figures_of(places)), "disk": asdict(places_of.disk_of(places)),
+                      "state": state, "running": running,
                       "listeners": places_of.listeners_of(places, told["listeners"])})
     return found
 
@@ -313,7 +361,11 @@ def describe(home: Home) -> dict[str, Any]:
     collectors = statuses(home)
     names = list(asdict(places_of.Figures()))
     total = {name: sum(one[name] for one in collectors) for name in names}
-    return {"running": any(one["running"] for one in collectors), **total,
-            "collectors": [{"collector": one["collector"], "running": one["running"], "state": one["state"],
-                            "pid": one["pid"], **{name: one[name] for name in names}, "listeners": one["listeners"],
-                            "trouble": one["trouble"], "at": one["at"]} for one in collectors]}
+    disks = [one["disk"] for one in collectors]
+    worst = max(disks, key=lambda disk: (Level[disk["level"].upper()], -disk["free"]), default=asdict(places_of.Disk()))
+    return {"running": any(one["running"] for one in collectors), **total, "disk": worst,
+            "collectors": [{**{name: one.get(name) for name in ("collector", "running", "state", "pid", "host")},
+                            **{name: one[name] for name in names},
+                            **{name: one.get(name) for name in ("listeners", "disk", "trouble", "group", "decodes", "at")}}
+                           for one in collectors],
+            "groups": group_service.describe(home)}

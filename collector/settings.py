@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from collector.layout import MEMBERS_MAX
 from core.addresses import parse_address
 from core.errors import SettingsError
 from core.settings import Document, instant_setting, read_list, read_section, setting
@@ -59,6 +60,12 @@ class Collector:
                                    highest=10_000)
     journal_keep_hours: int = setting(24, what="How long datagrams are kept after their flows are stored.", unit="h",
                                       lowest=0, highest=24 * 366)
+    disk_reserve: int | None = setting(
+        None, what="Space kept free: below it no datagram is taken, below twice as much only the journal is written; none: "
+        "2^30, or a twentieth of a smaller disk.", unit="octets", lowest=0, highest=2**50)
+    disk_warning: int | None = setting(
+        None, what="Free space below which the collector says so, at least twice the reserve; none: four times the reserve.",
+        unit="octets", lowest=0, highest=2**50)
     segment_seconds: int = setting(10, what="Longest time until decoded flows are stored.", unit="s", lowest=1,
                                    highest=3600)
 
@@ -111,6 +118,31 @@ class Exporter:
     key: str | None = setting(None, what="As [collector] exporter_key, for this address.", choices=("address", "address_port"))
 
 
+def member_ids(value: Any) -> tuple[str, ...]:
+    """Names of collectors, in the order in which a group numbers them."""
+    if not isinstance(value, list) or not 2 <= len(value) <= MEMBERS_MAX:
+        raise ValueError(f"is not a list of 2 to {MEMBERS_MAX} names of collectors")
+    found = tuple(collector_id(item) for item in value)
+    if len(set(found)) != len(found):
+        raise ValueError("names a collector twice")
+    return found
+
+
+@dataclass(frozen=True)
+class Group:
+    """[[collector_group]]: collectors that the same exporters feed, decoded as one: copies count once, what one of them lost
+    the others fill."""
+
+    name: str = setting(what="Name of the group; of its segments and its state.", parse=collector_id)
+    members: tuple[str, ...] = setting(what="Names of its collectors.", parse=member_ids)
+    wait_seconds: int = setting(5, what="Longest time that decoding waits for a member that is silent.", unit="s", lowest=0,
+                                highest=600)
+    late_seconds: int = setting(30, what="How much later than another's a member's datagram may come and is still told from a "
+                                "copy; one that comes later and fills no gap is a fault.", unit="s", lowest=1, highest=3600)
+    clock_seconds: int = setting(5, what="Largest difference between the clocks of two members.", unit="s", lowest=0,
+                                 highest=600)
+
+
 @dataclass(frozen=True)
 class CollectorSettings:
     """Everything the decoder takes from ratemill.toml."""
@@ -119,11 +151,16 @@ class CollectorSettings:
     sampling: Sampling = field(default_factory=Sampling)
     time: Time = field(default_factory=Time)
     exporters: tuple[Exporter, ...] = ()
+    groups: tuple[Group, ...] = ()
+
+    def group_of(self, collector: str) -> Group | None:
+        """The group that a collector is a member of."""
+        return next((group for group in self.groups if collector in group.members), None)
 
 
 def sections() -> dict[str, type[Any]]:
-    """The sections of ratemill.toml that this package reads; [[exporter]] is a list."""
-    return {"collector": Collector, "sampling": Sampling, "time": Time, "exporter": Exporter}
+    """The sections of ratemill.toml that this package reads; [[exporter]] and [[collector_group]] are lists."""
+    return {"collector": Collector, "sampling": Sampling, "time": Time, "exporter": Exporter, "collector_group": Group}
 
 
 def check_tls(collector: Collector) -> None:
@@ -147,9 +184,29 @@ def from_document(document: Document) -> CollectorSettings:
             shown = ipaddress.ip_address(exporter.address).ipv4_mapped or ipaddress.ip_address(exporter.address)  # type: ignore[union-attr]
             raise SettingsError(f"ratemill.toml: two [[exporter]] have the address {shown}", "put their keys together")
         seen.add(exporter.address)
+    collector = read_section(document, "collector", Collector)
     return CollectorSettings(
         collector,
         read_section(document, "sampling", Sampling),
         read_section(document, "time", Time),
         exporters,
+        _groups(document, collector),
     )
+
+
+def _groups(document: Document, collector: Collector) -> tuple[Group, ...]:
+    """Read and check [[collector_group]]: a collector is in one group, and a group is no collector."""
+    groups = read_list(document, "collector_group", Group)
+    names = [name for group in groups for name in (group.name, *group.members)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SettingsError(f"ratemill.toml, [[collector_group]]: '{twice[0]}' is named twice",
+                            "a collector is a member of one group, and a group has a name of its own")
+    if groups and collector.duplicate_window == 0:
+        raise SettingsError("ratemill.toml: a [[collector_group]] needs [collector] duplicate_window above 0",
+                            "copies from another member are told by the same window")
+    late = next((group for group in groups if group.late_seconds <= group.clock_seconds), None)
+    if late is not None:
+        raise SettingsError(f"ratemill.toml, [[collector_group]] '{late.name}': late_seconds must be above clock_seconds",
+                            "a clock that is off must not make a datagram too late")
+    return groups

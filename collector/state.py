@@ -15,7 +15,7 @@ import numpy as np
 
 from collector import layout
 from collector.kernels import scan, upkeep
-from collector.layout import CONVENTIONS, GAPS_MAX, SLOT_COUNT, State
+from collector.layout import CONVENTIONS, GAPS_MAX, MEMBERS_MAX, SLOT_COUNT, TWIN_GAPS_MAX, State
 from collector.registry import FIXED_LAYOUTS, packed_fields, registry
 from core.errors import DamagedFile
 
@@ -71,7 +71,7 @@ def _empty() -> State:
         fields=np.zeros(256, np.int64), slots=np.zeros(256, np.int16), offsets=np.zeros(256, np.int32),
         samplers=np.zeros(16, layout.SAMPLER), sampler_table=np.full(64, -1, np.int32),
         waiting=np.zeros(16, layout.WAITING), waiting_octets=np.zeros(1024, np.uint8),
-        sightings=_no_sightings(1024),
+        sightings=_no_sightings(1024), members=np.zeros(MEMBERS_MAX, layout.MEMBER),
     )
 
 
@@ -87,13 +87,20 @@ def _enlarged(array: layout.Rows, size: int) -> layout.Rows:
     return bigger
 
 
+def _with_gaps(gaps: layout.Rows, domains: int, room: int) -> layout.Rows:
+    """The gaps in an array with more room; memory that no gap has touched stays the operating system's."""
+    bigger = np.zeros((domains, room, gaps.shape[2]), np.int64)
+    bigger[: len(gaps), : gaps.shape[1]] = gaps
+    return bigger
+
+
 class DecoderState:
     """The arrays of `layout.State`, and what is done to them between two calls of the scan."""
 
     def __init__(self) -> None:
         self.arrays = _empty()
         counts = self.arrays.counts[0]
-        counts["newest"] = BEFORE_ALL
+        counts["newest"] = counts["horizon"] = BEFORE_ALL
         counts["domains"] = 1  # row 0: whatever there is no room for
         rest = self.arrays.domains[0]
         rest["sflow_boot"] = -1
@@ -106,6 +113,8 @@ class DecoderState:
         """Take bounds and exporters' settings; they may differ from those of the last run."""
         self.limits = limits
         self._opened = -1
+        if self.arrays.gaps.shape[1] < limits.gaps:
+            self.arrays = self.arrays._replace(gaps=_with_gaps(self.arrays.gaps, len(self.arrays.gaps), limits.gaps))
         if self.arrays.counts[0]["plans"] == 0:
             self._add_fixed_plans(limits)
         used = self.arrays.domains[: self._count("domains")]
@@ -139,10 +148,17 @@ class DecoderState:
                 "samplers": bounds.samplers}.get(name)
         if most is not None:
             size = max(min(size, most), len(getattr(self.arrays, name)))
-        changed = {each: _enlarged(getattr(self.arrays, each), size) for each in (name, *_BESIDE.get(name, ()))}
+        changed = {each: _enlarged(getattr(self.arrays, each), size) for each in (name, *_BESIDE.get(name, ()))
+                   if each != "gaps"}
+        if name == "domains":
+            changed["gaps"] = _with_gaps(self.arrays.gaps[:, : self._gaps_used()], size, self.arrays.gaps.shape[1])
         self.arrays = self.arrays._replace(**changed)
         if most is not None:
             self._index()
+
+    def _gaps_used(self) -> int:
+        """The most gaps that a domain has."""
+        return int(self.arrays.sequences["gaps"].max())
 
     def _index(self) -> None:
         """Hash tables of the right size, filled from the rows."""
@@ -163,14 +179,19 @@ class DecoderState:
         used = table[table["domain"] >= 0]
         used = used[np.argsort(used["received"], kind="stable")]
         serials = self.arrays.domains["serial"][used["domain"]]
-        live = (serials - used["serial"] <= self.limits.duplicate_window) & (
-            self._count("newest") - used["received"] <= self.limits.duplicate_ms)
-        used = used[live]
+        age = self._count("newest") - used["received"]
+        live = (serials - used["serial"] <= self.limits.duplicate_window) & (age <= self.limits.duplicate_ms)
+        if self.limits.twins:
+            live |= age <= self.limits.twin_late_ms
+        forgotten, used = used[~live], used[live]
         size = len(table)
         while len(used) * 4 > size and size < 2 * most:
             size *= 2
         if len(used) * 4 > size:
-            used = used[-(size // 4):]  # the oldest go: no memory beyond the bound
+            kept = size // 4  # the oldest go: no memory beyond the bound
+            forgotten, used = np.concatenate([forgotten, used[:-kept]]), used[-kept:]
+        if len(forgotten):
+            self.arrays.counts[0]["horizon"] = max(self._count("horizon"), int(forgotten["received"].max()))
         self._set_sightings(used, size)
 
     def _set_sightings(self, used: layout.Rows, size: int) -> None:
@@ -333,7 +354,7 @@ class DecoderState:
         self._forget_sequences(slice(0, len(used)))
         for name in ("waiting", "waiting_octets", "waiting_live", "waiting_live_octets", "datagrams"):
             counts[name] = 0
-        counts["newest"] = BEFORE_ALL
+        counts["newest"] = counts["horizon"] = BEFORE_ALL
         upkeep.compact_waiting(self.arrays)
         self._set_sightings(self.arrays.sightings[:0], 1024)
 
@@ -344,6 +365,8 @@ class DecoderState:
         for name, (counter, _) in _ROWED.items():
             for each in (name, *_BESIDE.get(name, ())):
                 parts[each] = getattr(a, each)[: self._count(counter)]
+        parts["gaps"] = parts["gaps"][:, : self._gaps_used()]
+        parts["members"] = a.members
         parts["sightings"] = a.sightings[a.sightings["domain"] >= 0]
         return parts
 
@@ -386,6 +409,9 @@ class DecoderState:
             room = len(getattr(self.arrays, name))
             while room < len(part):
                 room *= 2
+            if name == "gaps":
+                changed[name] = _with_gaps(part, room, max(part.shape[1], GAPS_MAX))
+                continue
             array = np.zeros((room, *part.shape[1:]), part.dtype)
             array[: len(part)] = part
             changed[name] = array
@@ -413,8 +439,8 @@ def _otherwise(words: layout.Rows, exporters: Any, collector: Any) -> layout.Row
     return np.ascontiguousarray(chosen[np.lexsort((chosen[:, 1], chosen[:, 0]))])
 
 
-def bounds(settings: Any) -> layout.Limits:
-    """The settings as kernels take them."""
+def bounds(settings: Any, group: Any = None) -> layout.Limits:
+    """The settings as kernels take them; `group` if the journals of its members are decoded as one."""
     collector = settings.collector
     found = registry()
     exporters = settings.exporters
@@ -425,6 +451,8 @@ def bounds(settings: Any) -> layout.Limits:
         template_fields=collector.template_fields_max, fields=max(collector.templates_max * 32, 2**16),
         samplers=collector.samplers_max, waiting_octets=collector.waiting_octets_max, waiting_sets=65536,
         duplicate_window=collector.duplicate_window, duplicate_ms=collector.duplicate_seconds * 1000,
+        twins=len(group.members) if group else 0, twin_late_ms=group.late_seconds * 1000 if group else 0,
+        twin_clock_ms=group.clock_seconds * 1000 if group else 0, gaps=TWIN_GAPS_MAX if group else GAPS_MAX,
         elements=found.elements, reverse=found.reverse, smallest=found.smallest, largest=found.largest,
         exporters=words.copy(), exporter_values=np.array(values, np.int64).reshape(len(exporters), 2),
         by_port=int(collector.exporter_key == "address_port"), by_port_otherwise=_otherwise(words, exporters, collector),

@@ -12,10 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from collector import segments
 from collector.decoder import Decoder
+from collector.kernels import twins
 from collector.settings import CollectorSettings, from_document
 from collector.state import DecoderState, ExporterRow
 from core import clock, tables
@@ -34,6 +37,8 @@ class Position:
 
     block: int
     state: DecoderState | None
+    datagrams: int = 0
+    """Of the next block, decoded already: the collector was a member of a group."""
 
 
 def settings_digest(settings: CollectorSettings) -> str:
@@ -58,13 +63,14 @@ def load_position(home: Home, engine: sa.Engine, collector: str) -> Position:
     if row is None:
         return Position(-1, None)
     if row.state_path is None:
-        return Position(row.block, None)
+        return Position(row.block, None, row.datagrams)
     path = home.path / row.state_path
-    _sweep_states(home, collector, keep=path)
+    sweep_states(home, collector, keep=path)
     return Position(row.block, DecoderState.from_bytes(files.verify(path, row.state_digest).read_bytes()))
 
 
-def _sweep_states(home: Home, collector: str, keep: Path) -> None:
+def sweep_states(home: Home, collector: str, keep: Path | None = None) -> None:
+    """Delete saved states of a collector that no position names."""
     for path in home.folder("run").glob(f"decoder-{collector}.*.state"):
         if path != keep:
             files.remove(path)
@@ -76,12 +82,15 @@ def save_state(home: Home, collector: str, block: int, state: DecoderState) -> t
     return home.relative(path), files.write_whole(path, state.to_bytes())
 
 
-def move_position(connection: sa.Connection, collector: str, block: int, state: tuple[str, str] | None) -> None:
-    """Set a collector's position, inside the transaction that registers what was decoded up to it."""
+def move_position(connection: sa.Connection, collector: str, block: int, state: tuple[str, str] | None,
+                  datagrams: int = 0) -> None:
+    """Set a collector's position, inside the transaction that registers what was decoded up to it; `datagrams` of the next
+    block are decoded already."""
     position = tables.decoder_position
     path, digest = state or (None, None)
     connection.execute(position.delete().where(position.c.collector == collector))
-    connection.execute(position.insert().values(collector=collector, block=block, state_path=path, state_digest=digest))
+    connection.execute(position.insert().values(collector=collector, block=block, state_path=path, state_digest=digest,
+                                                datagrams=datagrams))
 
 
 def write_exporters(connection: sa.Connection, collector: str, rows: Iterable[ExporterRow]) -> None:
@@ -117,6 +126,7 @@ class Worker:
         if swept:
             log.info("decoder", "files of an interrupted run removed", collector=collector, files=swept)
         self._block = position.block
+        self._decoded_before = position.datagrams
         self._decoder = Decoder(self._settings, position.state)
         self._known = exporter_rows(self._decoder.state)
         self._reader = JournalReader(home.folder("journal"), collector, position.block + 1)
@@ -143,9 +153,12 @@ class Worker:
         count = 0
         for block in self._reader.blocks():
             self._take_damage()
-            decoded = self._decoder.feed(block.body, block.head.number, self._builder.columns)
+            body, is_whole = block.body, not self._decoded_before
+            if not is_whole:  # it was begun by the group that this collector was a member of
+                body, self._decoded_before = body_behind(body, self._decoded_before), 0
+            decoded = self._decoder.feed(body, block.head.number, self._builder.columns)
             self._builder.add(decoded, block.head.number)
-            if block.head.refused:
+            if block.head.refused and is_whole:
                 self._builder.refuse(block.head.first_received, block.head.refused, block.head.number)
             if self._builder.is_full:
                 self.commit()
@@ -183,12 +196,18 @@ class Worker:
         self._known, self._block = rows, block
         self.decoded += datagrams
         self.flows += segment.row["flows"]
-        _sweep_states(self._home, self._collector, keep=self._home.path / state[0])
+        sweep_states(self._home, self._collector, keep=self._home.path / state[0])
 
     def close(self) -> None:
         """Let go of everything that is not committed."""
         self._reader.close()
         self._builder.abandon()
+
+
+def body_behind(body: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    """A block's body without its first entries."""
+    start = twins.skip(np.ascontiguousarray(body).view(np.uint64), len(body), count)
+    return body[start:] if start >= 0 else body[:0]
 
 
 def decode_available(home: Home, collector: str, until_idle: bool = True) -> int:

@@ -56,6 +56,11 @@ class FlowFlag(IntEnum):
     INNER_UNREAD = 64  # `tunnels = "inner"`: a packet inside of this one could not be read; this is the one around it
 
 
+SAMPLER_SHIFT = 16
+"""Bits 16-31 of the flags of a quarantined flow: its sampler's id + 1, 0 for none, SAMPLER_BEYOND for an id with no room."""
+SAMPLER_BEYOND = 65_535
+
+
 class FlowDirection(IntEnum):
     """IE 61; the interface at which the exporter observed the flow."""
 
@@ -111,7 +116,7 @@ FLOWS = pa.schema(
         column("destination_as", pa.uint32(), "", "AS number of the destination, 0 if unknown."),
         column("tos", pa.uint8(), "", "IP type of service / traffic class."),
         column("tcp_flags", pa.uint16(), "", "TCP control bits seen, 0 for other protocols."),
-        column("flags", pa.uint32(), "", "Bits of FlowFlag."),
+        column("flags", pa.uint32(), "", "Bits of FlowFlag; bits 16-31 if quarantined: the sampler's id + 1, 0 for none."),
     ]
 )
 

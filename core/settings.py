@@ -39,6 +39,7 @@ SECTIONS: dict[str, str] = {
     "sampling": "collector",
     "time": "collector",
     "exporter": "collector",
+    "collector_group": "collector",
     "class": "aggregation",
     "aggregation": "aggregation",
     "invoice": "invoicing",

@@ -177,6 +177,7 @@ intake = Table(  # what became of datagrams and records, for the balances; one r
     Column("not_a_flow", BigInteger, nullable=False),
     Column("faulted_records", BigInteger, nullable=False),
     Column("waiting_sets", BigInteger, nullable=False),
+    Column("twin", BigInteger, nullable=False, server_default="0"),  # copies of what another member of a group brought
 )
 fault = Table(
     "fault",
@@ -236,6 +237,43 @@ decoder_position = Table(  # up to which journal block a collector's datagrams a
     Column("block", BigInteger, nullable=False),
     Column("state_path", Text),
     Column("state_digest", Text),
+    Column("datagrams", BigInteger, nullable=False, server_default="0"),  # of the next block that are decoded already (members)
+)
+segment_source = Table(  # of a group: which datagrams of which member's journal a segment was made of
+    "segment_source",
+    metadata,
+    Column("segment_id", BigInteger, ForeignKey("segment.id"), primary_key=True),
+    Column("collector", Text, primary_key=True),
+    Column("block_after", BigInteger, nullable=False),  # position of the member before: whole blocks up to this one
+    Column("datagrams_after", BigInteger, nullable=False),  # and so many datagrams of the next
+    Column("block_until", BigInteger, nullable=False),  # position behind
+    Column("datagrams_until", BigInteger, nullable=False),
+)
+announced_rate = Table(  # sampling rates that exporters announced by options, when each was first known
+    "announced_rate",
+    metadata,
+    _id(),
+    Column("exporter", LargeBinary, nullable=False),
+    Column("domain", BigInteger, nullable=False),
+    Column("sampler", Integer, nullable=False),  # code as in the flags of quarantined flows, 0: of the whole domain
+    Column("received", BigInteger, nullable=False),  # arrival of the datagram that announced it
+    Column("numerator", BigInteger, nullable=False),
+    Column("denominator", BigInteger, nullable=False),
+    Column("collector", Text, nullable=False),  # who heard it
+    Index("announced_rate_key", "exporter", "domain", "sampler", "received"),
+)
+unrated_flows = Table(  # which segments hold flows whose sampling rate nobody had announced
+    "unrated_flows",
+    metadata,
+    Column("segment_id", BigInteger, ForeignKey("segment.id"), primary_key=True),
+    Column("exporter", LargeBinary, primary_key=True),
+    Column("domain", BigInteger, primary_key=True),
+    Column("sampler", Integer, primary_key=True),
+    Column("flows", BigInteger, nullable=False),
+    Column("octets", BigInteger, nullable=False),  # not scaled
+    Column("from_ms", BigInteger, nullable=False),
+    Column("to_ms", BigInteger, nullable=False),  # extent of these flows
+    Index("unrated_flows_exporter", "exporter", "domain"),
 )
 replayed_file = Table(
     "replayed_file",
@@ -289,6 +327,13 @@ attributed = Table(  # the other side of the balance `used_octets`: octets attri
     metadata,
     Column("batch_id", BigInteger, ForeignKey("batch.id"), primary_key=True),
     Column("period", Text, primary_key=True),
+    Column("octets", BigInteger, nullable=False),
+)
+late_slot = Table(  # octets that a batch's late sampling rates add to its flows, by UTC quarter hour
+    "late_slot",
+    metadata,
+    Column("batch_id", BigInteger, ForeignKey("batch.id"), primary_key=True),
+    Column("slot", BigInteger, primary_key=True),
     Column("octets", BigInteger, nullable=False),
 )
 generation = Table(  # a published DuckDB file

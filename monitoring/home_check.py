@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from collector import sights
 from core.errors import SettingsError
 from core.settings import SECTIONS, Document, read_section, unknown_names
 from monitoring import sections
+from storage import space
 from storage.home import SETTINGS_FILE, Home
 
 FREE_OCTETS_MIN = 2 * 2**30
@@ -38,7 +39,7 @@ def _load_error(home: Home) -> SettingsError:
 def warnings(home: Home) -> list[str]:
     """What works, but not well, with these settings on this machine; called when there are no problems."""
     document = home.document
-    return [*_receive_buffer(document), *_invoices(document), *_disk(home)]
+    return [*_receive_buffer(document), *_invoices(document), *_disk(home), *sights.warnings(home)]
 
 
 def _receive_buffer(document: Document, rmem_max: Path = RMEM_MAX) -> list[str]:
@@ -67,7 +68,10 @@ def _invoices(document: Document) -> list[str]:
 
 
 def _disk(home: Home) -> list[str]:
-    free = shutil.disk_usage(home.path).free
-    if free >= FREE_OCTETS_MIN:
+    found = space.limits(home.document).look(home.path)
+    if found.level != space.Level.OK:
+        return [f"{home.path} is filling up ({found}): below twice the reserve only datagrams are written, below it nothing "
+                "([collector] disk_reserve, disk_warning)"]
+    if found.free >= FREE_OCTETS_MIN:
         return []
-    return [f"{home.path} has {free // 2**20} MiB left: the journal alone of a busy day needs more"]
+    return [f"{home.path} has {found.free // 2**20} MiB left: the journal alone of a busy day needs more"]

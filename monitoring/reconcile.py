@@ -9,8 +9,8 @@ Datagrams, records and octets without a service belong to the period by the sell
 zone. `flow_octets` is therefore balanced in the seller's zone and both sides are moved by the same `shift` (octets that
 services in other zones count into this period, less those that they don't).
 
-Reads the tables `intake`, `segment_slot`, `batch`, `cell_file`, `attributed`, `rate_run`, `invoice`, `invoice_line`,
-`posting`, the outcome files, the current generation and the charges file. Writes nothing.
+Reads the tables `intake`, `segment_slot`, `late_slot`, `batch`, `cell_file`, `attributed`, `rate_run`, `invoice`,
+`invoice_line`, `posting`, the outcome files, the current generation and the charges file. Writes nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
+from collector import sights
 from core import periods, settings, tables
 from core.errors import NotFound
 from core.schemas import OUTCOMES, Outcome
@@ -93,11 +94,12 @@ def warnings(home: Home, period: str) -> list[str]:
     """What no balance can see: traffic counted twice, and figures that close but are out of date."""
     with sql.reading(sql.engine(home)) as connection:
         fresh = generations.freshness(connection)
+        twice = sights.warnings_between(connection, home, *_bounds(home, period))
     stale = [
         f"{fresh.stale_batches} batches were made before an import that concerns them, so traffic may be somebody else's: "
         "`ratemill aggregate run`, `usage publish` and `rate run`"
     ]
-    return [*(stale if fresh.stale_batches else []), *double_sight(home, period)]
+    return [*(stale if fresh.stale_batches else []), *double_sight(home, period), *twice]
 
 
 def double_sight(home: Home, period: str) -> list[str]:
@@ -136,7 +138,7 @@ def _traffic(home: Home, connection: sa.Connection, period: str) -> Iterator[Bal
 def _intake(connection: sa.Connection, start: int, end: int) -> Iterator[Balance]:
     intake = tables.intake
     names = [
-        "datagrams", "decoded", "faulted", "duplicate", "refused",
+        "datagrams", "decoded", "faulted", "duplicate", "refused", "twin",
         "data_records", "flow_records", "not_a_flow", "faulted_records", "waiting_sets",
     ]  # fmt: skip
     sums = [sa.func.coalesce(sa.func.sum(intake.c[name]), 0).label(name) for name in names]
@@ -147,7 +149,7 @@ def _intake(connection: sa.Connection, start: int, end: int) -> Iterator[Balance
         "datagrams",
         count["datagrams"],
         count["decoded"],
-        {name: count[name] for name in ("faulted", "duplicate", "refused")},
+        {name: count[name] for name in ("faulted", "duplicate", "refused", "twin") if name != "twin" or count["twin"]},
         advice="A decoder miscounted: keep the journal and report it.",
     )
     yield Balance(
@@ -169,6 +171,7 @@ def _flow_octets(home: Home, connection: sa.Connection, start: int, end: int, at
         )
         or 0
     )
+    late = _late_octets(connection, start, end)
     by_outcome = dict.fromkeys(Outcome, 0)
     on_net = 0
     for table in _outcome_tables(home, connection, start, end):
@@ -181,12 +184,23 @@ def _flow_octets(home: Home, connection: sa.Connection, start: int, end: int, at
     return Balance(
         "flow_octets",
         "octets",
-        flows + on_net + shift,
+        flows + late + on_net + shift,
         attributed,
         {name: by_outcome[outcome] for name, outcome in LOSS_OUTCOMES.items()},
-        detail={"flows": flows, "on_net": on_net, "shift": shift, "segments_waiting": waiting},
+        detail={"flows": flows, "late_rates": late, "on_net": on_net, "shift": shift, "segments_waiting": waiting},
         advice=advice,
     )
+
+
+def _late_octets(connection: sa.Connection, start: int, end: int) -> int:
+    """What sampling rates that came late add to the octets of flows as they were stored."""
+    late, batch = tables.late_slot, tables.batch
+    query = (
+        sa.select(sa.func.coalesce(sa.func.sum(late.c.octets), 0))
+        .join(batch, batch.c.id == late.c.batch_id)
+        .where(batch.c.to_version.is_(None), late.c.slot >= start, late.c.slot < end)
+    )
+    return int(connection.scalar(query) or 0)
 
 
 def _outcome_tables(home: Home, connection: sa.Connection, start: int, end: int) -> Iterator[pa.Table]:

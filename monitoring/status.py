@@ -10,14 +10,21 @@ import sqlalchemy as sa
 
 from core import clock, tables
 from core.periods import SECOND_MS, format_instant
-from runtime.jobs import process_started
-from storage import generations, sql
+from runtime.jobs import process_started, runs
+from storage import generations, space, sql
 from storage.home import Home
 
 SILENT_SECONDS_MAX = 60
 """A running process renews its status file far more often than this."""
 LAG_SECONDS_MAX = 900
 """Segments that wait longer than this for their cells are a problem, not a queue."""
+
+
+DISK_LEVELS = {
+    "low": "free some space before decoding has to wait",
+    "journal_only": "datagrams are taken, decoding waits: free some space",
+    "full": "datagrams are refused: free some space",
+}
 
 
 def describe(home: Home) -> dict[str, Any]:
@@ -49,24 +56,35 @@ def _running(path: Path, problems: list[str]) -> dict[str, Any]:
     except (OSError, ValueError, AssertionError):
         problems.append(f"{path.name} in run/ can't be read")
         return {"name": path.stem, "running": False}
-    pid = told.get("pid")
     claims = str(told.get("state", "")) not in ("stopped", "")
-    started = process_started(pid) if isinstance(pid, int) else 0
-    alive = claims and started != 0 and told.get("pid_started", started) == started
-    if claims and not alive:
-        problems.append(f"{path.stem} (process {pid}) ended without saying so: look at the log")
+    alive = _is_alive(told)
+    if claims and not alive and not path.stem.startswith("group-"):  # a group's decoder is taken over by another member
+        problems.append(f"{path.stem} (process {told.get('pid')}) ended without saying so: look at the log")
     if told.get("kernel_drops"):
         problems.append(
             f"{path.stem}: the kernel dropped {told['kernel_drops']} datagrams, its receive buffer was full "
             "(net.core.rmem_max, [collector] socket_buffer)"
+        )
+    disk = told.get("disk") or {}
+    if alive and disk.get("level", "ok") != "ok":
+        problems.append(
+            f"{path.stem}: the disk is {disk['level'].replace('_', ' ')}: {space.megabytes(disk['free'])} free, "
+            f"reserve {space.megabytes(disk['reserve'])} ({DISK_LEVELS[disk['level']]})"
         )
     for process in told.get("processes", []):
         if process.get("starts", 0) > 1:
             problems.append(
                 f"{process['name']} was started {process['starts']} times, last exit {process['last_exit']}"
             )
-    wanted = ("state", "pid", "received", "durable", "decoded", "kernel_drops", "listeners", "at")
+    wanted = ("state", "pid", "received", "durable", "decoded", "kernel_drops", "refused", "listeners", "disk", "trouble", "at")
     return {"name": path.stem, "running": alive, **{name: told[name] for name in wanted if name in told}}
+
+
+def _is_alive(told: dict[str, Any]) -> bool:
+    try:
+        return runs({"pid_started": process_started(int(told["pid"])), **told})
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _stored(connection: sa.Connection) -> dict[str, Any]:

@@ -33,8 +33,8 @@ from storage.home import Home
 from subscribers import settings as metering_settings
 
 PORT_PROTOCOLS = {6, 17, 33, 132, 136}
-FLOW_COLUMNS = ["exporter", "start", "end", "source_address", "destination_address", "source_port", "destination_port",
-                "protocol", "octets", "packets", "rate_numerator", "rate_denominator", "input_interface",
+FLOW_COLUMNS = ["received", "domain", "exporter", "start", "end", "source_address", "destination_address", "source_port",
+                "destination_port", "protocol", "octets", "packets", "rate_numerator", "rate_denominator", "input_interface",
                 "output_interface", "flow_direction", "flags"]
 Flow = dict[str, Any]
 
@@ -104,6 +104,7 @@ class _World:
         self.calendars: dict[str, list[calendars.CalendarVersion]] = defaultdict(list)
         for version in load_calendars(connection):
             self.calendars[version.name].append(version)
+        self.late_rates = _LateRates(document, connection)
         self.hours: dict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
         self.slots: Counter[tuple[Any, ...]] = Counter()
 
@@ -112,7 +113,7 @@ class _World:
                          {key: (octets,) for key, octets in self.slots.items()})
 
     def count(self, flow: Flow) -> None:
-        if flow["flags"] & schemas.FlowFlag.QUARANTINED or not self.is_metered(flow):
+        if not self.is_metered(flow) or (flow["flags"] & schemas.FlowFlag.QUARANTINED and not self.late_rates.rate(flow)):
             return
         if flow["start"] >= self.last or max(flow["end"], flow["start"] + 1) <= self.first:
             return
@@ -220,6 +221,39 @@ class _World:
         if row is not None and row.id in self.with_slots:
             slot = begins - begins % periods.FIVE_MINUTES_MS
             self.slots[row.id, slot, direction, sampled] += octets
+
+
+class _LateRates:
+    """The sampling rates that were announced or configured after the flows they belong to."""
+
+    def __init__(self, document: settings.Document, connection: sa.Connection) -> None:
+        table = tables.announced_rate
+        self.announced: dict[tuple[bytes, int, int], list[sa.Row[Any]]] = defaultdict(list)
+        for row in connection.execute(sa.select(table).order_by(table.c.received)):
+            self.announced[bytes(row.exporter), row.domain, row.sampler].append(row)
+        self.configured = {addresses.parse_address(entry["address"]): entry["sampling"]
+                           for entry in document.get("exporter", []) if "sampling" in entry}
+
+    def rate(self, flow: Flow) -> bool:
+        """Give a flow in quarantine its rate. Whether there is one (and the scaled counts have room)."""
+        sampler = flow["flags"] >> schemas.SAMPLER_SHIFT
+        found = None
+        for key in dict.fromkeys([sampler, 0]):
+            found = found or self.announcement(flow, key)
+        rate = found or (self.configured.get(flow["exporter"]), 1)
+        if rate[0] is None or max(flow["octets"], flow["packets"]) // rate[1] >= 2**62 // rate[0]:
+            return False
+        flow["rate_numerator"], flow["rate_denominator"] = rate
+        return True
+
+    def announcement(self, flow: Flow, sampler: int) -> tuple[int, int] | None:
+        """The first one after the flow came, else the last one before unless it ended the sampler."""
+        rows = self.announced.get((flow["exporter"], flow["domain"], sampler), [])
+        for row in rows:
+            if row.received >= flow["received"] and row.numerator:
+                return row.numerator, row.denominator
+        earlier = [row for row in rows if row.received < flow["received"]]
+        return (earlier[-1].numerator, earlier[-1].denominator) if earlier and earlier[-1].numerator else None
 
 
 def _pieces(flow: Flow, candidates: list[tuple[int, int, int, int]]) -> Iterator[tuple[int, int, int]]:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
 from core import clock, randomness, tables
 from core.errors import Locked
+from core.periods import parse_instant
 from storage import sql
 
 LEASE_MS = 3_600_000
@@ -29,6 +31,20 @@ def process_started(pid: int) -> int:
         )
     except (OSError, IndexError, ValueError):
         return 0
+
+
+SILENT_MS_MAX = 60_000
+"""A process on another machine counts as running while its status file is no older than this."""
+
+
+def runs(told: Mapping[str, Any]) -> bool:
+    """Whether the process of a status file (state, pid, pid_started, host, at) runs: here by its pid, elsewhere by its word."""
+    if told.get("state") in ("stopped", "", None):
+        return False
+    if told.get("host", socket.gethostname()) == socket.gethostname():
+        started = process_started(int(told["pid"]))
+        return started != 0 and started == int(told["pid_started"])
+    return clock.now_ms() - parse_instant(str(told["at"])) <= SILENT_MS_MAX
 
 
 @contextmanager

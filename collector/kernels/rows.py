@@ -48,6 +48,7 @@ V9_OR_OLDER = 9
 
 # FlowFlag, RateSource and the status of a row: the layout's values, held together by a test
 CLOCK_MOVED, LAYER2, QUARANTINED, REVERSE, END_CLAMPED = 1, 2, 8, 16, 32
+SAMPLER_SHIFT, SAMPLER_BEYOND = 16, 65_535  # core.schemas.SAMPLER_SHIFT: where the flags of a quarantined flow hold its sampler
 BY_RECORD, BY_SAMPLER, BY_DOMAIN, BY_HEADER, CONFIGURED, ASSUMED = 1, 2, 3, 4, 5, 6
 FLOW, FAULTED = 1, 3
 FLOW_VERDICT, PACKET_VERDICT = 1, 3
@@ -439,6 +440,19 @@ def place_in_time(values: Any, count: int, has: Any, exported: int, uptime: int,
 
 
 @inline_kernel
+def code_of(identifier: int) -> Any:
+    return identifier + 1 if 0 <= identifier < SAMPLER_BEYOND - 1 else np.int64(SAMPLER_BEYOND)
+
+
+@inline_kernel
+def sampler_code(values: Any, r: int, has: Any) -> Any:
+    """The sampler of a record in 16 bits: 0 none, its id + 1, SAMPLER_BEYOND for an id that has no room."""
+    if not (has[SAMPLER] or has[SELECTOR]):
+        return np.int64(0)
+    return code_of(values[SAMPLER, r] if has[SAMPLER] else values[SELECTOR, r])
+
+
+@inline_kernel
 def set_rates(values: Any, count: int, has: Any, job: Any, samplers: Any, table: Any, changes: Any, policy: Any, kinds: Any,
               work: Any) -> None:
     """Sampling rates by the order: record, sampler, domain, header, settings, policy."""
@@ -463,7 +477,7 @@ def set_rates(values: Any, count: int, has: Any, job: Any, samplers: Any, table:
         if source == 0:
             numerator, denominator, source = np.int64(1), np.int64(1), np.int64(ASSUMED)
             if policy.unannounced == QUARANTINE:
-                work[W_FLAGS, r] |= QUARANTINED
+                work[W_FLAGS, r] |= QUARANTINED | (sampler_code(values, r, has) << SAMPLER_SHIFT)
             elif policy.unannounced == REJECT and work[W_FAULT, r] == 0:
                 work[W_FAULT, r] = kinds["rate_unannounced"]
         largest = max(work[W_OCTETS, r], work[W_PACKETS, r], work[W_BACK, r], work[W_BACK_PACKETS, r])
@@ -869,12 +883,15 @@ def decode_plain(data: Any, job: Any, plan: Any, place: Any, owner: Any, sampler
                  out: Any, policy: Any) -> Any:
     """A set of a plain plan; False if it is odd and must be decoded by the general stages."""
     numerator, denominator, source = rate_of_set(job)
+    sampler = np.int64(0)
     for kind in range(2):
         where = place[SAMPLER] if kind == 0 else place[SELECTOR]
         if where >= 0 and source != BY_SAMPLER:
             same, identifier = one_sampler(data, job["start"], plan["stride"], job["records"], where)
             if not same:
                 return False
+            if sampler == 0:
+                sampler = code_of(identifier)
             named, named_denominator = sampler_rate(samplers, sampler_table, changes, job["domain"], kind,
                                                     np.uint64(identifier), job["order"])
             if named > 0:
@@ -884,7 +901,7 @@ def decode_plain(data: Any, job: Any, plan: Any, place: Any, owner: Any, sampler
         if policy.unannounced == REJECT:
             return False
         if policy.unannounced == QUARANTINE:
-            quarantined = np.int64(QUARANTINED)
+            quarantined = QUARANTINED | (sampler << SAMPLER_SHIFT)
         numerator, denominator, source = np.int64(1), np.int64(1), np.int64(ASSUMED)
     move = clock_move(job, policy)
     base = job["exported"] - job["uptime"]

@@ -25,8 +25,13 @@ RECEIVED_UNKNOWN, SESSION_BEGINS, SESSION_ENDS, STREAM_MALFORMED, STREAM_CUT, SE
 TCP, UDP_SESSION, TCP_SESSION = 6, 1, 2
 IN_USE, ENDED, RECYCLED, FREE = 0, 1, 2, 3
 BLOCK_ENTRIES_MAX, ROWS_BESIDE = 4096, 8192  # beside: rows of sessions that ended in this block or were recycled before it
+MEMBER = 19  # octet of an entry that a merged body marks its member with
 WORD = 0xFFFFFFFF
 QUARTER_MS = 900_000
+NEW, COPY, TWIN_COPY = 0, 1, 2  # what a datagram is to those seen before
+ALIGN_SHIFT = 4  # how slowly a member's clock is learned: by a sixteenth of the difference
+AHEAD_UNIT = 1024  # collector.layout.AHEAD_UNIT
+SAMPLER_CODES = 65_535  # sampler ids that a flow's flags can hold, less one for none
 WAITING_OVERHEAD = 64
 VARIABLE = 65_535
 PADDING_MAX = 3
@@ -238,25 +243,44 @@ def open_intake(state: Any, results: Any, domain: int, received: int) -> Any:
 
 
 @inline_kernel
-def seen_before(state: Any, limits: Any, words: Any, word: int, length: int, domain: int, received: int) -> Any:
-    """Whether an exact copy of this datagram of this domain came lately; remembers it otherwise."""
+def align(members: Any, place: Any, member: int, received: int) -> None:
+    """Learn from two copies of a datagram by how much a member's clock is ahead of member 0's."""
+    first = place["members"] >> 32
+    off = (received - place["received"]) * AHEAD_UNIT - (members[member]["ahead"] - members[first]["ahead"])
+    if member != 0:
+        members[member]["ahead"] += off >> ALIGN_SHIFT
+    else:
+        members[first]["ahead"] -= off >> ALIGN_SHIFT
+
+
+@inline_kernel
+def seen_before(state: Any, limits: Any, words: Any, word: int, length: int, domain: int, received: int, member: int) -> Any:
+    """Whether an exact copy of this datagram of this domain came lately (COPY), or another member of the group brought it
+    (TWIN_COPY); remembers it otherwise (NEW)."""
     row = state.domains[domain]
     serial = row["serial"]
     row["serial"] = serial + 1
     if limits.duplicate_window == 0:
-        return False
+        return NEW
+    brought = (np.int64(1) << member) | (np.int64(member) << 32)
     first, second = payload_hash(words, word, length, np.uint64(domain))
     mask = len(state.sightings) - 1
     at = np.int64(first & np.uint64(mask))
     while state.sightings[at]["domain"] >= 0:
         place = state.sightings[at]
         if place["first"] == first and place["second"] == second and place["domain"] == domain:
+            if limits.twins > 0 and (place["members"] >> member) & 1 == 0:
+                place["members"] |= np.int64(1) << member
+                row["serial"] = serial  # the exporter sent it once
+                align(state.members, place, member, received)
+                return TWIN_COPY
             near = serial - place["serial"] <= limits.duplicate_window and (
                 abs(received - place["received"]) <= limits.duplicate_ms)
             if not near:
                 place["serial"] = serial
                 place["received"] = received
-            return near
+                place["members"] = brought
+            return COPY if near else NEW
         at = (at + 1) & mask
     place = state.sightings[at]
     place["first"] = first
@@ -264,8 +288,9 @@ def seen_before(state: Any, limits: Any, words: Any, word: int, length: int, dom
     place["domain"] = domain
     place["serial"] = serial
     place["received"] = received
+    place["members"] = brought
     state.counts[0]["sightings"] += 1
-    return False
+    return NEW
 
 
 # Sequence numbers -----------------------------------------------------------------------------------------------------
@@ -389,8 +414,27 @@ def read_options(data: Any, start: int, stop: int, records: int, plan_index: int
         elif has[SELECTOR]:
             set_sampler(state, limits, results, kinds, domain, 1, np.uint64(scratch[SELECTOR]), numerator, denominator)
         else:
-            state.domains[domain]["rate_numerator"] = numerator
-            state.domains[domain]["rate_denominator"] = denominator
+            owner = state.domains[domain]
+            if owner["rate_numerator"] != numerator or owner["rate_denominator"] != denominator:
+                announce(results, domain, 0, numerator, denominator)
+            owner["rate_numerator"] = numerator
+            owner["rate_denominator"] = denominator
+
+
+@kernel
+def announce(results: Any, domain: int, sampler: int, numerator: int, denominator: int) -> None:
+    """Note a rate that is new, or (0) taken back, for flows that waited for it; when there is no room, the caller looks at
+    the state."""
+    progress = results.progress[0]
+    if progress["announced"] == len(results.announced):
+        return
+    row = results.announced[progress["announced"]]
+    progress["announced"] += 1
+    row["domain"] = domain
+    row["sampler"] = sampler
+    row["numerator"] = numerator
+    row["denominator"] = denominator
+    row["received"] = results.situation[0]["received"]
 
 
 @kernel
@@ -430,6 +474,8 @@ def set_sampler(state: Any, limits: Any, results: Any, kinds: Any, domain: int, 
     change["numerator"] = numerator
     change["denominator"] = denominator
     results.progress[0]["changes"] += 1
+    if identifier < np.uint64(SAMPLER_CODES - 1):
+        announce(results, domain, np.int64(identifier) + 1, numerator, denominator)
 
 
 @kernel
@@ -1161,6 +1207,41 @@ def note_session(data: Any, entry: int, stop: int, words: Any, state: Any, limit
 
 
 @inline_kernel
+def in_gap(row: Any, gaps: Any, sequence: int) -> Any:
+    """Whether a sequence number is one of those that are missing."""
+    found = False
+    for i in range(row["gaps"]):
+        found = found or (sequence - gaps[i, 0]) & WORD < gaps[i, 1]
+    return found
+
+
+@kernel
+def note_member(state: Any, limits: Any, results: Any, seen: int, member: int, received: int) -> Any:
+    """Count a datagram of a group's member. Whether it comes so late that nobody can tell it from a copy: what it was seen
+    with is forgotten, and its sequence number is not one of the missing."""
+    now = results.situation[0]
+    row = state.domains[now["domain"]]
+    brought = state.members[member]
+    brought["datagrams"] += 1
+    if seen == TWIN_COPY:
+        brought["twin"] += 1
+        row["twin"] += 1
+        row["received"] -= 1  # what the exporter sent and we have: once
+        results.intake[now["intake"]]["twin"] += 1
+        return False
+    if seen == COPY:
+        brought["duplicate"] += 1
+        return False
+    if received - limits.twin_clock_ms <= state.counts[0]["horizon"]:
+        missing = now["protocol"] != V1 and in_gap(state.sequences[now["domain"]], state.gaps[now["domain"]], now["sequence"])
+        if not missing:
+            brought["late"] += 1
+            return True
+    brought["first"] += 1
+    return False
+
+
+@inline_kernel
 def identify(data: Any, entry: int, stop: int, words: Any, state: Any, limits: Any, results: Any, kinds: Any) -> Any:
     """Header → situation; the size of a readable header, or 0 if the datagram is faulted or a copy."""
     now = results.situation[0]
@@ -1201,7 +1282,15 @@ def identify(data: Any, entry: int, stop: int, words: Any, state: Any, limits: A
         else:
             fault(results.faults, now, kinds["too_short"])
         return 0
-    if seen_before(state, limits, words, at >> 3, stop - at, now["domain"], received):
+    member = np.int64(data[entry + MEMBER]) if limits.twins > 0 else np.int64(0)
+    seen = seen_before(state, limits, words, at >> 3, stop - at, now["domain"], received, member)
+    if limits.twins > 0:
+        if note_member(state, limits, results, seen, member, received):
+            fault(results.faults, now, kinds["twin_too_late"])
+            return 0
+        if seen == TWIN_COPY:
+            return -1
+    if seen == COPY:
         results.faults[now["intake"], kinds["duplicate"]] += 1
         results.intake[now["intake"]]["duplicate"] += 1
         row["duplicate"] += 1
@@ -1296,7 +1385,7 @@ def scan(data: Any, words: Any, state: Any, limits: Any, results: Any, kinds: An
                 read_samples(data, at + head, stop, load_be32(data, at + head - 4), state, limits, results, kind)
             else:
                 read_fixed(data, at + head, stop, load_be16(data, at + 2), state, limits, results, kind)
-            read_sequence(state, results, waiting_before)
+            read_sequence(state, limits, results, waiting_before)
         if head >= 0:
             close_datagram(state, results)
         state.counts[0]["datagrams"] += 1

@@ -192,7 +192,8 @@ def early_by(row: Any, at: int, note: Any) -> Any:
     """How far a place lies before the first one known of a young epoch, 0 if it does not lie shortly before it."""
     distance = (row["begin"] - at) & WORD
     furthest = EARLY_RECORDS if by_records(row["convention"], note["protocol"]) else EARLY_DATAGRAMS
-    return distance if distance <= furthest and row["heard"] <= LATE_DATAGRAMS else np.int64(0)
+    is_young = row["heard"] <= LATE_DATAGRAMS * row["reach"]
+    return distance if distance <= furthest * row["reach"] and is_young else np.int64(0)
 
 
 @kernel
@@ -462,11 +463,15 @@ def settle(domain: Any, row: Any, gaps: Any, note: Any) -> None:
 
 
 @kernel
-def account(domains: Any, sequences: Any, gaps: Any, trials: Any, notes: Any) -> None:
-    """Go through the notes of one call of the scan, in the order in which the datagrams came."""
+def account(domains: Any, sequences: Any, gaps: Any, trials: Any, notes: Any, reach: int) -> None:
+    """Go through the notes of one call of the scan, in the order in which the datagrams came.
+
+    `reach` is 1, and more for a group, whose members bring what the others lost later.
+    """
     for i in range(len(notes)):
         note = notes[i]
         at = note["domain"]
+        sequences[at]["reach"] = reach
         if note["kind"] == DATAGRAM:
             hear(domains[at], sequences[at], gaps[at], trials[at], note)
         else:

@@ -27,6 +27,7 @@ def insert_sightings(rows: Any, table: Any) -> None:
         table[at]["domain"] = rows[i]["domain"]
         table[at]["serial"] = rows[i]["serial"]
         table[at]["received"] = rows[i]["received"]
+        table[at]["members"] = rows[i]["members"]
 
 
 @kernel
