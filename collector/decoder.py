@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from collector import layout
+from collector import layout, measures
 from collector.columns import FlowColumns
 from collector.faults import KIND_COUNT, KINDS, FaultKind
 from collector.kernels import rows, samples, scan, tally
@@ -223,7 +223,7 @@ class Decoder:
         intake = results.intake[: progress["intake"]]
         faults = results.faults[: progress["intake"]]
         domains = self._state.arrays.domains
-        sums = {name: int(intake[name].sum()) for name in layout.INTAKE.names[2:]}  # type: ignore[index]
+        sums = {name: int(intake[name].sum()) for name in layout.INTAKE_COUNTS}
         return Decoded(columns.rows(first), Counts(refused=0, waiting=self._state.waiting, **sums),
                        _intake(intake, domains), _faults(intake, faults, domains))
 
@@ -262,6 +262,7 @@ def _intake(intake: layout.Rows, domains: layout.Rows) -> dict[str, NDArray[Any]
     }
     for name in layout.INTAKE.names[2:]:  # type: ignore[index]
         columns[name] = np.add.reduceat(ordered[name], starts) if len(starts) else np.zeros(0, np.int64)
+    columns.update(measures.join({name: ordered[name] for name in measures.COLUMNS}, starts))
     return columns
 
 

@@ -34,7 +34,8 @@ DOMAIN = _record(
     "intake", "quarter",  # the intake row of the newest quarter hour: of this call only
     unsigned="high low",
 )
-TEMPLATE = _record("domain", "identifier", "plan", "waiting_first", "waiting_last")
+TEMPLATE = _record("domain", "identifier", "plan", "waiting_first", "waiting_last",
+                   "defined")  # arrival of the datagram that brought this definition first
 PLAN = _record(
     "options",  # 1: an options template
     "stride",  # octets of a record, 0 with a variable-length field
@@ -65,7 +66,12 @@ INTAKE = _record(
     "datagrams", "decoded", "faulted", "duplicate", "templates", "options_templates", "data_records", "options_records",
     "flow_records", "not_a_flow", "faulted_records", "waiting_sets", "released_sets", "expired_sets", "flows", "octets",
     "counter_samples", "drop_samples",
+    "missing", "reordered", "restarts",  # what the domain's counts gained in this quarter hour
+    "measured", "records", "records_min", "records_max",  # datagrams without a fault, and the records in them
+    "clocked", "skew_min", "skew_max", "skew_last",  # datagrams that carry a wall clock; arrival less export time
 )
+INTAKE_COUNTS = (INTAKE.names or ())[2:-11]
+"""Those that add up to what one block held."""
 PROGRESS = _record("position", "sets", "released", "intake", "rows", "released_rows", "order", "ordinal", "newest",
                    "changes", "dropped")
 """How far a call of the scan has come."""

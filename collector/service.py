@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from collector import counters as places_of
-from collector import receiver, segments
+from collector import readings, receiver, segments
 from collector.counters import DECODED, DECODED_BLOCK, FLOWS
 from collector.decoder import Decoder
 from collector.locks import only_one
@@ -68,6 +68,7 @@ def warm_up(settings: CollectorSettings) -> None:
     payload[8], payload[16], payload[17], payload[57], payload[59] = 72, 17, 4, 5, 1
     decoded = Decoder(settings).feed(payload, 0)
     segments.sum_slots(decoded.flows)
+    readings.read(decoded.flows)
 
 
 def receive(home: Home, collector: str, listen: Sequence[str], next_block: int) -> None:

@@ -19,7 +19,7 @@ from collector.layout import GAPS_MAX, SLOT_COUNT, State
 from collector.registry import FIXED_LAYOUTS, packed_fields, registry
 from core.errors import DamagedFile
 
-_MAGIC = b"RMSTATE1"
+_MAGIC = b"RMSTATE2"
 _BEFORE_ALL = -(2**62)
 
 

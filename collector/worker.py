@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from collector import segments
 from collector.decoder import Decoder
+from collector.knowledge import Knowledge
 from collector.settings import CollectorSettings, from_document
 from collector.state import DecoderState, ExporterRow
 from core import clock, tables
@@ -117,6 +118,7 @@ class Worker:
         self._block = position.block
         self._decoder = Decoder(self._settings, position.state)
         self._known = exporter_rows(self._decoder.state)
+        self._knowledge = Knowledge(collector)
         self._reader = JournalReader(home.folder("journal"), collector, position.block + 1)
         self._builder = segments.SegmentBuilder(home, collector, settings_digest(self._settings),
                                                 self._settings.collector.compression)
@@ -143,6 +145,7 @@ class Worker:
             self._take_damage()
             decoded = self._decoder.feed(block.body, block.head.number, self._builder.columns)
             self._builder.add(decoded, block.head.number)
+            self._builder.dropped(block.head.last_received, block.head.kernel_drops)
             if block.head.refused:
                 self._builder.refuse(block.head.first_received, block.head.refused, block.head.number)
             if self._builder.is_full:
@@ -177,6 +180,7 @@ class Worker:
             version = segments.next_version(connection, clock.now_ms(), "segments", segment.path)
             segments.register(connection, [segment], version)
             write_exporters(connection, self._collector, changed)
+            self._knowledge.write(connection, self._decoder.state)
             move_position(connection, self._collector, block, state)
         self._known, self._block = rows, block
         self.decoded += datagrams

@@ -825,6 +825,7 @@ def define(state: Any, limits: Any, results: Any, kinds: Any, identifier: int, c
         if same:
             return
     owner["plan"] = compile_plan(state, limits, count, scope, options, v9)
+    owner["defined"] = now["received"]
     if owner["waiting_first"] >= 0:
         release(template, state, limits, results, kinds)
 
@@ -1209,6 +1210,35 @@ def close_datagram(state: Any, results: Any) -> None:
 
 
 @inline_kernel
+def measure(state: Any, results: Any, missing: int, reordered: int, restarts: int, clocked: bool) -> None:
+    """What a datagram says about its exporter's health; the three counts are the domain's before it."""
+    now = results.situation[0]
+    row = state.domains[now["domain"]]
+    counted = results.intake[now["intake"]]
+    counted["missing"] += row["missing"] - missing
+    counted["reordered"] += row["reordered"] - reordered
+    counted["restarts"] += row["restarts"] - restarts
+    if now["faults"] == 0:
+        records = now["records"]
+        if counted["measured"] == 0:
+            counted["records_min"] = records
+            counted["records_max"] = records
+        counted["measured"] += 1
+        counted["records"] += records
+        counted["records_min"] = min(counted["records_min"], records)
+        counted["records_max"] = max(counted["records_max"], records)
+    if clocked:
+        skew = now["received"] - now["exported"]
+        if counted["clocked"] == 0:
+            counted["skew_min"] = skew
+            counted["skew_max"] = skew
+        counted["clocked"] += 1
+        counted["skew_min"] = min(counted["skew_min"], skew)
+        counted["skew_max"] = max(counted["skew_max"], skew)
+        counted["skew_last"] = skew
+
+
+@inline_kernel
 def room(length: int, state: Any, limits: Any, results: Any) -> Any:
     """Which table could be too small for what a payload of this length may bring; 0 for none."""
     counts = state.counts[0]
@@ -1263,6 +1293,8 @@ def scan(data: Any, words: Any, state: Any, limits: Any, results: Any, kinds: An
         head = identify(data, entry, stop, words, state, limits, results, kind)
         if head > 0:
             protocol = now["protocol"]
+            owner = state.domains[now["domain"]]
+            missing, reordered, restarts = owner["missing"], owner["reordered"], owner["restarts"]
             waiting_before = state.counts[0]["waiting"]
             if protocol in (V9, IPFIX):
                 end = stop
@@ -1276,6 +1308,8 @@ def scan(data: Any, words: Any, state: Any, limits: Any, results: Any, kinds: An
             else:
                 read_fixed(data, at + head, stop, load_be16(data, at + 2), state, limits, results, kind)
             read_sequence(state, results, waiting_before)
+            clocked = protocol != SFLOW and data[entry + 18] & RECEIVED_UNKNOWN == 0
+            measure(state, results, missing, reordered, restarts, clocked)
         if head >= 0:
             close_datagram(state, results)
         state.counts[0]["datagrams"] += 1
