@@ -39,6 +39,7 @@ SECTIONS: dict[str, str] = {
     "sampling": "collector",
     "time": "collector",
     "exporter": "collector",
+    "completeness": "collector",
     "class": "aggregation",
     "aggregation": "aggregation",
     "invoice": "invoicing",
