@@ -162,15 +162,14 @@ def describe(home: Home, period: str, by: str) -> tuple[list[dict[str, Any]], li
     """What `completeness PERIOD` prints, by interface, exporter or day: rows, and sentences of what no row can say."""
     with sql.reading(sql.engine(home)) as connection:
         report = read(home, connection, period, every_flow=True)
-        cut = metering(home.document)
+        kept = findings(home, connection, period, report)
         if by == "day":
-            found = [_row(connection, report, cut, line, day) for day, line in _by_day(home, report)]
+            found = [_row(connection, report, kept, line, day) for day, line in _by_day(home, report)]
         else:
             lines = list(_by_exporter(report)) if by == "exporter" else report.lines
             silent = sorted({loss.exporter for loss in report.losses} - {line.exporter for line in report.lines})
-            found = [_row(connection, report, cut, line, None) for line in [*lines, *map(_silent, silent)]]
-        kept = [finding.sentence for finding in findings(home, connection, period, report)]
-    return found, [*(f"not to be invoiced: {sentence}" for sentence in kept), *_sentences(report)]
+            found = [_row(connection, report, kept, line, None) for line in [*lines, *map(_silent, silent)]]
+    return found, [*(f"not to be invoiced: {finding.sentence}" for finding in kept), *_sentences(report)]
 
 
 def _silent(exporter: bytes) -> Line:
@@ -220,14 +219,11 @@ def _percents(report: Report, line: Line) -> tuple[str | None, str | None]:
     return percent_text(band.least, line.counter_octets, 2), percent_text(band.most, line.counter_octets, 2)
 
 
-def _row(connection: sa.Connection, report: Report, cut: Sequence[Metering], line: Line, day: str | None) -> dict[str, Any]:
+def _row(connection: sa.Connection, report: Report, kept: Sequence[Finding], line: Line, day: str | None) -> dict[str, Any]:
     common = report.thresholds.common
     least, most = _percents(report, line)
     counted, length = line.counted, report.span[1] - report.span[0]
     losses = [loss for loss in report.losses if loss.exporter == line.exporter]
-    lossy = any(is_lossy(loss, common) for loss in losses)
-    below = line.verdict == verdicts.INCOMPLETE and (
-        line.interface < 0 or bills(cut, line.exporter, line.interface, line.way))
     return {
         "exporter": format_address(line.exporter), "interface": line.interface if line.interface >= 0 else None,
         "way": line.way or None, "day": day, "flow_octets": line.flows.octets, "flow_packets": line.flows.packets,
@@ -241,8 +237,15 @@ def _row(connection: sa.Connection, report: Report, cut: Sequence[Metering], lin
         "worst": [{"slot": format_instant(quarter.slot), "flow_octets": quarter.flow_octets,
                    "counter_octets": quarter.counter_octets} for quarter in line.worst],
         **_loss_columns(losses), "not_sent_octets": _not_sent(connection, line.exporter),
-        "longest_flow_ms": line.longest_flow, "refuses": below or (lossy and bills(cut, line.exporter)),
+        "longest_flow_ms": line.longest_flow, "refuses": any(_is_of(finding, line) for finding in kept),
     }
+
+
+def _is_of(finding: Finding, line: Line) -> bool:
+    """Whether a finding about the period is about this line's interface, or about its exporter as a whole."""
+    if finding.exporter != line.exporter:
+        return False
+    return finding.interface is None or line.interface < 0 or (finding.interface, finding.way) == (line.interface, line.way)
 
 
 def _loss_columns(losses: Sequence[Loss]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,29 @@ def test_what_is_told_does_not_depend_on_how_blocks_are_cut() -> None:
     whole = intake_of(datagrams)
     assert whole == intake_of(*([one] for one in datagrams)) == intake_of(datagrams[:7], datagrams[7:])
     assert sum(row["missing"] for row in whole) > 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_quarter_hours_sum_to_the_exporters_counts(seed: int) -> None:
+    """Whatever is lost, late or copied: the quarter hours of `intake` and the cumulative counts are one thing."""
+    rng = random.Random(seed)
+    datagrams = [v5_at(NOW + n * 30_000, 2 * n) for n in range(200)]
+    sent = [one for one in datagrams if rng.random() > 0.1]
+    for _ in range(15):
+        at = rng.randrange(len(sent) - 6)
+        sent.insert(at + rng.randrange(6), sent.pop(at))
+    sent = [copy for one in sent for copy in [one] * (1 + (rng.random() < 0.1))]
+    decoder, intake = Decoder(CollectorSettings()), []
+    while sent:
+        size = rng.randrange(1, 30)
+        intake.append(decoder.feed(body_of(sent[:size]), len(intake)).intake)
+        sent = sent[size:]
+    rows = segments.sum_intake(intake)
+    (counted,) = decoder.state.exporters()
+    assert len(rows) > 5
+    assert sum(row["missing"] for row in rows) == counted.missing > 0
+    assert sum(row["reordered"] for row in rows) == counted.reordered > 0
+    assert sum(row["restarts"] for row in rows) == counted.restarts
 
 
 def test_readings_go_with_their_segment(tmp_path: Path) -> None:
