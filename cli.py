@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "plans": ("rating.commands", "plans", "Plans and calendars."),
     "collect": ("collector.commands", "collect", "Receive, replay and send flow exports."),
     "exporters": ("collector.commands", "exporters", "Routers that export to us, with their losses."),
+    "counters": ("collector.commands", "counters", "Octet counters of routers' interfaces."),
     "flows": ("collector.commands", "flows", "Decoded flows."),
     "aggregate": ("aggregation.commands", "aggregate", "Flows to cells: whose traffic, which class."),
     "usage": ("aggregation.commands", "usage", "Usage by service, hour, zone, class and direction."),
@@ -28,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "charges": ("rating.commands", "charges", "Rated charges of a period."),
     "invoice": ("monitoring.commands", "invoice", "Charges to invoices and documents."),
     "ledger": ("ledger.commands", "ledger", "The double-entry journal."),
+    "completeness": ("monitoring.commands", "completeness", "Flows against interface counters: what a period lacks."),
     "reconcile": ("monitoring.commands", "reconcile", "The balances of a period, from datagrams to postings."),
 }
 

@@ -1,4 +1,4 @@
-"""The commands `collect`, `exporters` and `flows`."""
+"""The commands `collect`, `exporters`, `counters` and `flows`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from runtime.context import home as this_home
 collect = typer.Typer(help="Receive, replay and send flow exports.")
 exporters = typer.Typer(help="Routers that export to us, with their losses.")
 flows = typer.Typer(help="Decoded flows.")
+counters = typer.Typer(help="Octet counters of routers' interfaces.")
 
 
 @collect.callback()
 @exporters.callback()
 @flows.callback()
+@counters.callback()
 def _group() -> None:
     """Each of them stays a group of verbs, however few it has."""
 
@@ -159,6 +161,78 @@ def list_exporters(to: str = options.TO_FILE) -> None:
     emit_rows(listing.exporters(this_home()), listing.EXPORTER_COLUMNS, to)
     for sentence in sights.warnings(this_home()):
         say(f"warning: {sentence}")
+
+
+@exporters.command("show")
+def show_exporter(
+    address: str = typer.Argument(metavar="ADDRESS", help="Address from which it sends."),
+    domain: int = typer.Option(-1, "--domain", min=-1, metavar="N", help="Only this observation domain."),
+) -> None:
+    """Everything about one exporter: loss and why, templates, sampling, clock, longest flow, faults, interfaces."""
+    from collector import health, health_table
+    from runtime.output import chosen_format, emit_object
+
+    found = health.show(this_home(), address, None if domain < 0 else domain)
+    if chosen_format() == "table":
+        health_table.print_health(found)
+    else:
+        emit_object(found)
+
+
+@exporters.command("snippet")
+def snippet(
+    vendor: str = typer.Argument("", metavar="VENDOR", help="Whose router; without it, those that there are."),
+    collector: str = typer.Option("", "--collector", metavar="HOST:PORT", help="Where we listen, as the router reaches it."),
+    protocol: str = typer.Option("", "--protocol", metavar="v9|ipfix|sflow", help="In which to export."),
+    interface: list[str] = typer.Option([], "--interface", metavar="NAME", help="Facing subscribers; may be repeated."),
+    sampling: int = typer.Option(0, "--sampling", min=0, metavar="N", help="Look at one packet in N; 1: at every packet."),
+    source: str = typer.Option("", "--source", metavar="NAME|ADDR", help="The router's interface or address to send from."),
+) -> None:
+    """Configuration to paste into a router, with an active timeout of 60 s, templates and options each minute."""
+    from collector import snippets
+    from runtime.output import emit_rows, say
+
+    if not vendor:
+        emit_rows(({"vendor": one.vendor, "name": one.name, "protocols": ", ".join(one.protocols)}
+                   for one in snippets.templates()), ("vendor", "name", "protocols"))
+        return
+    template = snippets.find(vendor)
+    print(snippets.render(template, snippets.Wanted(collector, protocol, interface, sampling, source)), end="")
+    given = {"--collector": collector, "--interface": interface, "--source": source}
+    missing = [name for name, value in given.items() if not value]
+    if missing:
+        say(f"with examples in place of {', '.join(missing)}: change them")
+
+
+@counters.command("import")
+def import_counters(
+    file: Path = typer.Argument(metavar="FILE.csv", help="exporter,interface,at,in_octets,out_octets (ifHC counters)."),
+    dry_run: bool = options.DRY_RUN,
+    reason: str = options.REASON,
+) -> None:
+    """Import samples of ifHCInOctets and ifHCOutOctets, to see whether flows are complete; all rows or none."""
+    from collector import counter_file
+    from core.actor import current
+    from runtime.output import emit_object, say
+    from storage import sql
+
+    done = counter_file.import_file(sql.engine(this_home()), file, current(reason or f"counters import {file}"), dry_run)
+    emit_object(done.summary)
+    for note in done.notes:
+        say(note)
+    if dry_run:
+        say("dry run: nothing was changed")
+
+
+@counters.command("list")
+def list_counters(to: str = options.TO_FILE) -> None:
+    """The interfaces whose counters are known, from which source, from when to when."""
+    from collector import counter_file
+    from runtime.output import emit_rows
+    from storage import sql
+
+    with sql.reading(sql.engine(this_home())) as connection:
+        emit_rows(counter_file.listing(connection), counter_file.LIST_COLUMNS, to)
 
 
 @flows.command("export")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from collector import layout
+from collector import layout, measures
 from collector.columns import FlowColumns
 from collector.faults import KIND_COUNT, KINDS, FaultKind
 from collector.kernels import rows, samples, scan, sequences, tally
@@ -172,7 +172,7 @@ class Decoder:
             self._grow(need, data)
         reach = GROUP_REACH if limits is not None and limits.twins else 1
         arrays, heard = self._state.arrays, self._results.heard[: self._results.progress[0]["heard"]]
-        sequences.account(arrays.domains, arrays.sequences, arrays.gaps, arrays.trials, heard, reach)
+        sequences.account(arrays.domains, arrays.sequences, arrays.gaps, arrays.trials, heard, self._results.intake, reach)
 
     def _grow(self, need: int, data: NDArray[np.uint8]) -> None:
         """Make room for at least the datagram that the scan stopped before."""
@@ -280,7 +280,7 @@ class Decoder:
         intake = results.intake[: progress["intake"]]
         faults = results.faults[: progress["intake"]]
         domains = self._state.arrays.domains
-        sums = {name: int(intake[name].sum()) for name in layout.INTAKE.names[2:]}  # type: ignore[index]
+        sums = {name: int(intake[name].sum()) for name in layout.INTAKE_COUNTS}
         return Decoded(columns.rows(first), Counts(refused=0, waiting=self._state.waiting, **sums),
                        _intake(intake, domains), _faults(intake, faults, domains), _interface_counters(readings, domains),
                        announced_in(results, self._state.arrays))
@@ -323,6 +323,7 @@ def _intake(intake: layout.Rows, domains: layout.Rows) -> dict[str, NDArray[Any]
     }
     for name in layout.INTAKE.names[2:]:  # type: ignore[index]
         columns[name] = np.add.reduceat(ordered[name], starts) if len(starts) else np.zeros(0, np.int64)
+    columns.update(measures.join({name: ordered[name] for name in measures.COLUMNS}, starts))
     return columns
 
 

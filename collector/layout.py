@@ -47,7 +47,8 @@ SEQUENCE = _record(
     "reach",  # how much more than a single collector's a datagram may be late: members of a group have clocks of their own
 )
 """What the sequence accounting remembers of a domain; all zero before the first datagram."""
-TEMPLATE = _record("domain", "identifier", "plan", "waiting_first", "waiting_last")
+TEMPLATE = _record("domain", "identifier", "plan", "waiting_first", "waiting_last",
+                   "defined")  # arrival of the datagram that brought this definition first
 PLAN = _record(
     "options",  # 1: an options template
     "stride",  # octets of a record, 0 with a variable-length field
@@ -84,9 +85,14 @@ INTAKE = _record(
     "datagrams", "decoded", "faulted", "duplicate", "templates", "options_templates", "data_records", "options_records",
     "flow_records", "not_a_flow", "faulted_records", "waiting_sets", "released_sets", "expired_sets", "flows", "octets",
     "counter_samples", "drop_samples", "twin",
+    "missing", "reordered", "restarts",  # what the domain's counts gained in this quarter hour
+    "measured", "records", "records_min", "records_max",  # datagrams without a fault, and the records in them
+    "clocked", "skew_min", "skew_max", "skew_last",  # datagrams that carry a wall clock; arrival less export time
 )
+INTAKE_COUNTS = (INTAKE.names or ())[2:-11]
+"""Those that add up to what one block held."""
 HEARD = _record("kind", "domain", "protocol", "sequence", "records", "options", "whole", "has_uptime", "clock", "uptime",
-                "received")
+                "received", "intake")
 """A note of the scan for the sequence accounting: a datagram, or (kind 1) records that were counted late.
 
 `records` of them are counted, `options` of these are of options; `whole`: all records of the datagram are known;

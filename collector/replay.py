@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from collector import segments, worker
 from collector.captures import Batch, Capture, Source, read_capture
 from collector.decoder import Decoded, Decoder
+from collector.knowledge import Knowledge
 from collector.locks import only_one
 from collector.settings import from_document
 from collector.state import ExporterRow
@@ -282,6 +283,7 @@ class _Session:
             if state is not None:
                 worker.move_position(connection, STATE_ID, self._round, state)
             self._add_exporters(connection)
+            Knowledge(STATE_ID, is_all=False).write(connection, self._decoder.state)
             for file in replayed:
                 if str(file.path) not in unread:
                     connection.execute(tables.replayed_file.insert().values(

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 import xxhash
 from numpy.typing import NDArray
 
-from collector import interface_counters, unrated
+from collector import interface_counters, measures, readings, unrated
 from collector.columns import FlowColumns
 from collector.decoder import VERSION, Announced, Decoded
 from collector.faults import FaultKind
@@ -60,6 +60,9 @@ class Segment:
     intake: list[dict[str, Any]]
     faults: list[dict[str, Any]]
     slots: list[dict[str, Any]]
+    readings: readings.Readings
+    drops: dict[int, int] = field(default_factory=dict)
+    """Quarter hour → datagrams that the kernel had dropped by then, cumulative."""
     counters: list[dict[str, Any]] = field(default_factory=list)
     """Rows of the table `interface_counter`."""
     unrated: list[dict[str, Any]] = field(default_factory=list)
@@ -82,6 +85,7 @@ class SegmentBuilder:
         self._compression = None if compression == "none" else compression
         self.columns = FlowColumns(BATCH_FLOWS)
         """Where the decoder puts the flows of the blocks that are added next."""
+        self._drops_last = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -91,6 +95,7 @@ class SegmentBuilder:
         self._unrated = unrated.UnratedFlows()
         self._parts: list[Decoded] = []
         self._refusals: list[Refusal] = []
+        self._drops: dict[int, int] = {}
         self._stored = 0
         self._readings = 0
         self.datagrams = 0
@@ -100,6 +105,12 @@ class SegmentBuilder:
     @property
     def flows(self) -> int:
         return self._stored + self.columns.used
+
+    def dropped(self, received: int, total: int) -> None:
+        """Note what the kernel had dropped in all when a block was written."""
+        if total != self._drops_last:
+            self._drops_last = total
+            self._drops[received // SLOT_MS * SLOT_MS] = total
 
     @property
     def is_empty(self) -> bool:
@@ -153,9 +164,9 @@ class SegmentBuilder:
             "block_last": self.block_last, "decoder_version": VERSION, "settings_digest": self._settings_digest,
         }
         faults = sum_faults(part.faults for part in self._parts)
-        readings = interface_counters.newest_of_minutes(part.interface_counters for part in self._parts)
-        segment = Segment(self._home.relative(path), row, intake, faults, self._survey.slots(),
-                          interface_counters.to_rows(readings), self._unrated.rows(),
+        counters = interface_counters.newest_of_minutes(part.interface_counters for part in self._parts)
+        segment = Segment(self._home.relative(path), row, intake, faults, self._survey.slots(), self._survey.readings(),
+                          self._drops, interface_counters.to_rows(counters), self._unrated.rows(),
                           [rate for part in self._parts for rate in part.rates])
         self._begin()
         return segment
@@ -212,12 +223,14 @@ class _Survey:
     def __init__(self) -> None:
         self._extent = np.array([0, 0, 2**62, -(2**62), 2**62, -(2**62)], np.int64)
         self._slots = SlotSums()
+        self._readings = readings.FlowReader()
         self._flows = 0
 
     def add(self, rows: Columns) -> None:
         self._flows += len(rows["received"])
         kernels.survey(*_settled(rows, "received", "start", "end", "octets"), self._extent)
         self._slots.add(rows)
+        self._readings.add(rows)
 
     def extent(self) -> dict[str, int | None]:
         """The columns of `segment` that people and planners look at; instants are null without flows."""
@@ -228,6 +241,9 @@ class _Survey:
 
     def slots(self) -> list[dict[str, Any]]:
         return self._slots.rows()
+
+    def readings(self) -> readings.Readings:
+        return self._readings.finish()
 
 
 def _day_of(first: int | None, intake: Sequence[dict[str, Any]]) -> datetime:
@@ -320,7 +336,7 @@ def sum_intake(parts: Sequence[Columns], refusals: Sequence[Refusal] = ()) -> li
     parts = [part for part in parts if len(part["slot"])]
     rows: list[dict[str, Any]] = []
     if parts:
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in (*_KEYS, *_SUMS)}
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in (*_KEYS, *_SUMS, *measures.COLUMNS)}
         words = np.ascontiguousarray(joined["exporter"]).view(">u8").reshape(-1, 2)
         keys = (words[:, 0], words[:, 1], joined["domain"], joined["export_protocol"], joined["slot"])
         order = np.lexsort(keys[::-1])
@@ -328,9 +344,11 @@ def sum_intake(parts: Sequence[Columns], refusals: Sequence[Refusal] = ()) -> li
         new[1:] = np.any([key[order][1:] != key[order][:-1] for key in keys], axis=0)
         starts = np.flatnonzero(new)
         sums = {name: np.add.reduceat(joined[name][order], starts).tolist() for name in _SUMS}
+        measured = measures.join({name: joined[name][order] for name in measures.COLUMNS}, starts)
+        sums |= {name: values.tolist() for name, values in measured.items()}
         for at, first in enumerate(order[starts].tolist()):
             key = {"exporter": joined["exporter"][first].tobytes(), **{name: int(joined[name][first]) for name in _KEYS[1:]}}
-            rows.append({**key, **{name: sums[name][at] for name in _SUMS}})
+            rows.append({**key, **{name: values[at] for name, values in sums.items()}})
     return rows + _refused_rows(refusals)
 
 
@@ -340,7 +358,7 @@ def _refused_rows(refusals: Sequence[Refusal]) -> list[dict[str, Any]]:
     for refusal in refusals:
         slot = refusal.received // SLOT_MS * SLOT_MS
         by_slot[slot] = by_slot.get(slot, 0) + refusal.datagrams
-    nothing = dict.fromkeys(_SUMS, 0)
+    nothing = dict.fromkeys((*_SUMS, *measures.COLUMNS), 0)
     return [
         {"exporter": NO_ADDRESS, "domain": 0, "export_protocol": 0, "slot": slot, **nothing, "datagrams": n, "refused": n}
         for slot, n in sorted(by_slot.items())
@@ -401,7 +419,9 @@ def register(connection: sa.Connection, segments: Sequence[Segment], manifest_ve
     for segment in segments:
         inserted = connection.execute(tables.segment.insert().values(**segment.row, manifest_version=manifest_version))
         number = _key(inserted)
-        for table, rows in ((tables.intake, segment.intake), (tables.fault, segment.faults),
+        readings.register(connection, number, segment.readings)
+        drops = [{"slot": slot, "total": total} for slot, total in segment.drops.items()]
+        for table, rows in ((tables.kernel_drop, drops), (tables.intake, segment.intake), (tables.fault, segment.faults),
                             (tables.segment_slot, segment.slots), (tables.unrated_flows, segment.unrated)):
             if rows:
                 connection.execute(table.insert(), [{"segment_id": number, **row} for row in rows])

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from collector import counters as places_of
-from collector import group, group_service, receiver, segments
+from collector import group, group_service, readings, receiver, segments
 from collector.certificates import Watched
 from collector.counters import DECODED, DECODED_BLOCK, FLOWS
 from collector.decoder import Decoder
@@ -80,6 +80,7 @@ def warm_up(settings: CollectorSettings) -> None:
     decoder = Decoder(settings)
     decoded = decoder.feed(payload, 0)
     segments.sum_slots(decoded.flows)
+    readings.read(decoded.flows)
     decoder.state.warm_up()
 
 

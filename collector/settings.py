@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from collector.layout import MEMBERS_MAX
@@ -18,6 +19,14 @@ def address_setting(value: Any) -> bytes:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not an IP address in quotes")
     return parse_address(value)
+
+
+def share_setting(value: Any) -> Fraction:
+    """A percentage from 0 to 100, exact to what is written: '99.5', 99.5 or 99."""
+    text = repr(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or not re.fullmatch(r"\d{1,3}(\.\d{1,6})?", text) or Fraction(text) > 100:
+        raise ValueError(f"{value!r} is not a percentage from 0 to 100, such as \"99.5\"")
+    return Fraction(text)
 
 
 def collector_id(value: Any) -> str:
@@ -116,6 +125,9 @@ class Exporter:
     sampling: int | None = setting(None, what="Its sampling rate, one packet of so many.", unit="packets", lowest=1,
                                    highest=2**32 - 1)
     key: str | None = setting(None, what="As [collector] exporter_key, for this address.", choices=("address", "address_port"))
+    completeness_percent: Fraction | None = setting(
+        None, what="Of its interfaces' octet counters, flows cover at least this share; else [completeness] says it.",
+        parse=share_setting)
 
 
 def member_ids(value: Any) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from collector import segments
 from collector.decoder import Decoder
 from collector.kernels import twins
+from collector.knowledge import Knowledge
 from collector.settings import CollectorSettings, from_document
 from collector.state import DecoderState, ExporterRow
 from core import clock, tables
@@ -129,6 +130,7 @@ class Worker:
         self._decoded_before = position.datagrams
         self._decoder = Decoder(self._settings, position.state)
         self._known = exporter_rows(self._decoder.state)
+        self._knowledge = Knowledge(collector)
         self._reader = JournalReader(home.folder("journal"), collector, position.block + 1)
         self._builder = segments.SegmentBuilder(home, collector, settings_digest(self._settings),
                                                 self._settings.collector.compression)
@@ -158,6 +160,7 @@ class Worker:
                 body, self._decoded_before = body_behind(body, self._decoded_before), 0
             decoded = self._decoder.feed(body, block.head.number, self._builder.columns)
             self._builder.add(decoded, block.head.number)
+            self._builder.dropped(block.head.last_received, block.head.kernel_drops)
             if block.head.refused and is_whole:
                 self._builder.refuse(block.head.first_received, block.head.refused, block.head.number)
             if self._builder.is_full:
@@ -192,6 +195,7 @@ class Worker:
             version = segments.next_version(connection, clock.now_ms(), "segments", segment.path)
             segments.register(connection, [segment], version)
             write_exporters(connection, self._collector, changed)
+            self._knowledge.write(connection, self._decoder.state)
             move_position(connection, self._collector, block, state)
         self._known, self._block = rows, block
         self.decoded += datagrams

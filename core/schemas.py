@@ -120,6 +120,24 @@ FLOWS = pa.schema(
     ]
 )
 
+INTERFACE_FLOWS = pa.schema(
+    [
+        column("exporter", ADDRESS, "", "Address of the exporter; all zero for what found no row of its own."),
+        column("domain", pa.uint32(), "", "Observation domain, source id, engine or sub-agent of the exporter."),
+        column("interface", pa.int64(), "", "ifIndex, 0 if unknown; -1 for what found no row of its own."),
+        column("side", pa.uint8(), "", "0: packets came in there; 1: packets went out there."),
+        column("observed", pa.uint8(), "", "Where the exporter observed them: 0 ingress, 1 egress, 255 unknown."),
+        column("slot", INSTANT, "ms", "UTC quarter hour in which the flows ended."),
+        column("octets", pa.int64(), "octets", "Scaled octets."),
+        column("octets_raw", pa.int64(), "octets", "Octets as exported."),
+        column("packets", pa.int64(), "packets", "Scaled packets."),
+        column("samples", pa.int64(), "packets", "Packets as exported, of flows that were sampled."),
+        column("flows", pa.int64(), "flows", "Flows."),
+        column("longest_flow", pa.int64(), "ms", "The longest of the flows."),
+    ]
+)
+"""What the table `interface_flow` holds of a segment, as an Arrow IPC stream."""
+
 CELLS = pa.schema(
     [
         column("service", pa.int32(), "", "Row id of the service (table `service`)."),
@@ -204,6 +222,7 @@ CHARGES = pa.schema(
 
 ALL = {
     "flows": FLOWS,
+    "interface_flows": INTERFACE_FLOWS,
     "cells": CELLS,
     "outcomes": OUTCOMES,
     "usage": USAGE,

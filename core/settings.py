@@ -40,6 +40,7 @@ SECTIONS: dict[str, str] = {
     "time": "collector",
     "exporter": "collector",
     "collector_group": "collector",
+    "completeness": "collector",
     "class": "aggregation",
     "aggregation": "aggregation",
     "invoice": "invoicing",

@@ -29,6 +29,16 @@ def _id() -> Column[int]:
     return Column("id", _ROW_ID, primary_key=True, autoincrement=True)
 
 
+def _count(name: str) -> Column[int]:
+    """A number that a row made without it has as 0."""
+    return Column(name, BigInteger, nullable=False, server_default="0")
+
+
+def _of_segment() -> Column[int]:
+    """A reading of a segment: it goes with it."""
+    return Column("segment_id", BigInteger, ForeignKey("segment.id", ondelete="CASCADE"), primary_key=True)
+
+
 # storage ------------------------------------------------------------------------------------------------------------
 manifest_version = Table(  # one row a commit that changes which files are the truth
     "manifest_version",
@@ -178,6 +188,17 @@ intake = Table(  # what became of datagrams and records, for the balances; one r
     Column("faulted_records", BigInteger, nullable=False),
     Column("waiting_sets", BigInteger, nullable=False),
     Column("twin", BigInteger, nullable=False, server_default="0"),  # copies of what another member of a group brought
+    _count("missing"),  # units that the sequence numbers lack, less what came late; in the protocol's own unit
+    _count("reordered"),
+    _count("restarts"),
+    _count("measured"),  # datagrams without a fault …
+    _count("records"),  # … and the records in them: in all, in the emptiest and in the fullest
+    _count("records_min"),
+    _count("records_max"),
+    _count("clocked"),  # datagrams with a wall clock; skew = arrival less export time, ms
+    _count("skew_min"),
+    _count("skew_max"),
+    _count("skew_last"),
 )
 fault = Table(
     "fault",
@@ -195,6 +216,85 @@ segment_slot = Table(  # scaled octets of a segment's flows by UTC quarter hour 
     Column("segment_id", BigInteger, ForeignKey("segment.id"), primary_key=True),
     Column("slot", BigInteger, primary_key=True),
     Column("octets", BigInteger, nullable=False),
+)
+interface_counter = Table(  # samples of the octet counters of interfaces; as unsigned 64 bit, in two's complement
+    "interface_counter",
+    metadata,
+    _id(),
+    Column("segment_id", BigInteger, ForeignKey("segment.id")),  # null: imported
+    Column("exporter", LargeBinary, nullable=False),
+    Column("interface", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("in_octets", BigInteger, nullable=False),
+    Column("out_octets", BigInteger, nullable=False),
+    Column("source", Text, nullable=False),  # sflow or csv
+    UniqueConstraint("exporter", "interface", "at", "source"),
+)
+kernel_drop = Table(  # datagrams that the kernel dropped, as a collector last read it in each quarter hour; cumulative
+    "kernel_drop",
+    metadata,
+    _of_segment(),
+    Column("slot", BigInteger, primary_key=True),
+    Column("total", BigInteger, nullable=False),
+)
+exporter_reading = Table(  # what a segment's flows say about their exporter
+    "exporter_reading",
+    metadata,
+    _of_segment(),
+    Column("exporter", LargeBinary, primary_key=True),
+    Column("domain", BigInteger, primary_key=True),
+    Column("export_protocol", Integer, primary_key=True),
+    Column("flows", BigInteger, nullable=False),
+    Column("longest_flow", BigInteger, nullable=False),  # ms: its active timeout shows here
+    Column("clock_moved", BigInteger, nullable=False),  # flows whose times were moved (FlowFlag.CLOCK_MOVED)
+    Column("quarantined", BigInteger, nullable=False),
+    Index("exporter_reading_exporter", "exporter", "segment_id"),
+)
+rate_reading = Table(  # sampling rates in a segment's flows
+    "rate_reading",
+    metadata,
+    _of_segment(),
+    Column("exporter", LargeBinary, primary_key=True),
+    Column("domain", BigInteger, primary_key=True),
+    Column("export_protocol", Integer, primary_key=True),
+    Column("rate_numerator", BigInteger, primary_key=True),
+    Column("rate_denominator", BigInteger, primary_key=True),
+    Column("rate_source", Integer, primary_key=True),
+    Column("flows", BigInteger, nullable=False),
+)
+interface_flow = Table(  # octets of a segment's flows by interface and quarter hour of their end (schemas.INTERFACE_FLOWS)
+    "interface_flow",
+    metadata,
+    _of_segment(),
+    Column("slot_first", BigInteger, nullable=False),
+    Column("slot_last", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),  # an Arrow IPC stream
+)
+exporter_template = Table(  # the templates that a collector knows now
+    "exporter_template",
+    metadata,
+    Column("collector", Text, primary_key=True),
+    Column("exporter", LargeBinary, primary_key=True),
+    Column("domain", BigInteger, primary_key=True),
+    Column("export_protocol", Integer, primary_key=True),
+    Column("template", BigInteger, primary_key=True),
+    Column("options", Integer, nullable=False),  # 1: an options template
+    Column("scope", Integer, nullable=False),  # how many of the fields are scope
+    Column("fields", Text, nullable=False),  # JSON: [enterprise, element, octets] each
+    Column("defined", BigInteger, nullable=False),  # when this definition came first
+)
+exporter_sampler = Table(  # the sampling rates that exporters announced by options
+    "exporter_sampler",
+    metadata,
+    Column("collector", Text, primary_key=True),
+    Column("exporter", LargeBinary, primary_key=True),
+    Column("domain", BigInteger, primary_key=True),
+    Column("export_protocol", Integer, primary_key=True),
+    Column("kind", Text, primary_key=True),  # sampler (IE 48), selector (IE 302) or domain
+    Column("sampler", BigInteger, primary_key=True),
+    Column("rate_numerator", BigInteger, nullable=False),
+    Column("rate_denominator", BigInteger, nullable=False),
 )
 exporter_state = Table(  # cumulative, per collector: what `exporters list` shows
     "exporter_state",
@@ -474,6 +574,19 @@ invoice_line = Table(
     Column("tax_percent", Text, nullable=False),
     Column("currency", Text, nullable=False),
     Index("invoice_line_charge", "period", "service"),
+)
+accepted_incomplete = Table(  # an invoice run that was told to go on although the period's flows are known to be incomplete
+    "accepted_incomplete",
+    metadata,
+    _id(),
+    Column("period", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("findings", Text, nullable=False),  # JSON: what was accepted, word by word
+    Column("invoice_first", Text, nullable=False),  # the invoices that the run booked
+    Column("invoice_last", Text, nullable=False),
+    Index("accepted_incomplete_period", "period"),
 )
 invoice_tax = Table(
     "invoice_tax",

@@ -1,18 +1,19 @@
 """Books invoices: number, rows, postings and audit in the caller's one transaction, all or nothing.
 
-Writes `number_series`, `invoice`, `invoice_line`, `invoice_tax`, and through `ledger.journal` the postings: the gross is
-debited to receivables of the account, the net credited to revenue by kind, the tax to its category.
+Writes `number_series`, `invoice`, `invoice_line`, `invoice_tax`, `accepted_incomplete`, and through `ledger.journal` the
+postings: the gross is debited to receivables of the account, the net credited to revenue by kind, the tax to its category.
 """
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from core import tables
+from core import clock, tables
 from core.actor import Actor
 from core.errors import RatemillError
 from invoicing.assembly import Frame, Invoice
@@ -34,13 +35,27 @@ class State(NamedTuple):
     rate_runs: tuple[int, ...]
 
 
+class Acceptance(NamedTuple):
+    """Why a period is invoiced although its traffic is known to be incomplete, and what it lacks."""
+
+    reason: str
+    findings: Sequence[Mapping[str, Any]]
+
+
 def read_state(connection: sa.Connection, series: str, runs: Iterable[RateRun]) -> State:
     """The state as the proposal is made."""
     rate_runs = tuple(sorted(run.id for run in runs))
     return State(_last_number(connection, series), _last_invoice(connection), rate_runs)
 
 
-def book(connection: sa.Connection, common: Frame, invoices: Sequence[Invoice], state: State, actor: Actor) -> None:
+def book(
+    connection: sa.Connection,
+    common: Frame,
+    invoices: Sequence[Invoice],
+    state: State,
+    actor: Actor,
+    accepted: Acceptance | None = None,
+) -> None:
     """Insert everything. Raises RatemillError if the state is not the one of the proposal."""
     series = common.settings.series
     _refuse_moved(connection, series, common.runs, state)
@@ -65,6 +80,26 @@ def book(connection: sa.Connection, common: Frame, invoices: Sequence[Invoice], 
             "issued": common.issued_ms,
             "rate_runs": state.rate_runs,
         },
+    )
+    if accepted is not None:
+        _accept(connection, common, invoices, accepted, actor)
+
+
+def _accept(
+    connection: sa.Connection, common: Frame, invoices: Sequence[Invoice], accepted: Acceptance, actor: Actor
+) -> None:
+    """Keep with the run what it went on without, who said so and why."""
+    findings = [dict(finding) for finding in accepted.findings]
+    connection.execute(tables.accepted_incomplete.insert().values(
+        period=common.period, at=clock.now_ms(), actor=actor.name, reason=accepted.reason,
+        findings=json.dumps(findings, ensure_ascii=False), invoice_first=invoices[0].number,
+        invoice_last=invoices[-1].number))  # fmt: skip
+    audit.record(
+        connection,
+        Actor(actor.name, accepted.reason),
+        "invoice accept incomplete",
+        common.period,
+        after={"findings": findings, "first": invoices[0].number, "last": invoices[-1].number},
     )
 
 

@@ -18,15 +18,22 @@ def run_command(
     dry_run: bool = options.DRY_RUN,
     as_of: str = options.AS_OF,
     reason: str = options.REASON,
+    accept_incomplete: str = typer.Option(
+        "", "--accept-incomplete", metavar="REASON", help="Go on although traffic is missing; recorded with the run."
+    ),
 ) -> None:
     """Book what the charges of a period, and of periods invoiced before, differ from what is booked."""
     from core import actor
+    from core.errors import UsageError
     from invoicing import run
     from runtime import context, output
 
     wanted, instant = options.period(period), options.instant(as_of, "--as-of")
     who = actor.current(reason or f"invoice run {wanted}")
-    output.emit_object(run.run(context.home(), wanted, instant, dry_run, who))
+    accepted = accept_incomplete.strip()
+    if accept_incomplete and not accepted:
+        raise UsageError("--accept-incomplete has no reason", "say why in a few words: it is kept with the run")
+    output.emit_object(run.run(context.home(), wanted, instant, dry_run, who, accepted))
 
 
 @invoice.command("list")

@@ -2,11 +2,12 @@
 
 Checked here is what this package can see by itself: that the rate run saw all the usage that is attributed to the
 period. The other balances belong to `monitoring`, which is above this package and registers its check with `register`.
-Reads `attributed`, `batch`.
+Reads `attributed`, `batch`, `accepted_incomplete`.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,13 @@ OpenBalance = Mapping[str, Any]
 Check = Callable[[Home, str], Sequence[OpenBalance]]
 Recomputation = Callable[[Home, str, Sequence[str], int], Mapping[str, int]]
 
+Finding = Mapping[str, Any]
+"""At least {finding: a sentence}: something that a period's traffic lacks; what `completeness` prints."""
+Completeness = Callable[[Home, str], Sequence[Finding]]
+FINDINGS_SHOWN = 10
+
 _checks: list[Check] = []
+_completeness: list[Completeness] = []
 _recomputations: list[Recomputation] = []
 
 
@@ -31,6 +38,12 @@ def register(check: Check) -> None:
     """Ask this check, too, before an invoice run commits: (home, period) → the balances that are open."""
     if check not in _checks:
         _checks.append(check)
+
+
+def register_completeness(check: Completeness) -> None:
+    """Ask this before an invoice run commits: (home, period) → what the traffic of the period is known to lack."""
+    if check not in _completeness:
+        _completeness.append(check)
 
 
 def register_recomputation(recompute: Recomputation) -> None:
@@ -42,6 +55,7 @@ def register_recomputation(recompute: Recomputation) -> None:
 def forget_registered() -> None:
     """Only the checks of this package remain (for tests)."""
     _checks.clear()
+    _completeness.clear()
     _recomputations.clear()
 
 
@@ -64,6 +78,26 @@ def open_balances(home: Home, connection: sa.Connection, run: RateRun, as_of: in
         known = {balance["balance"] for balance in found}
         found += [balance for balance in check(home, run.period) if balance["balance"] not in known]
     return found
+
+
+def incomplete(home: Home, connection: sa.Connection, run: RateRun, as_of: int) -> list[Finding]:
+    """What the period's traffic is known to lack and nobody has accepted yet; nothing while it still goes on.
+
+    An acceptance is of the very words of a finding: when its figures change, it is asked for again.
+    """
+    if as_of < end_at_the_seller(home, run.period):
+        return []
+    table = tables.accepted_incomplete
+    known = [finding for text in connection.scalars(sa.select(table.c.findings).where(table.c.period == run.period))
+             for finding in json.loads(text)]
+    return [finding for check in _completeness for finding in check(home, run.period) if dict(finding) not in known]
+
+
+def describe_findings(findings: Sequence[Finding]) -> str:
+    """Lines of their sentences, the first few."""
+    lines = [f"  {finding['finding']}" for finding in findings[:FINDINGS_SHOWN]]
+    more = len(findings) - len(lines)
+    return "\n".join([*lines, f"  … and {more} more"] if more else lines)
 
 
 def end_at_the_seller(home: Home, period: str) -> int:

@@ -41,11 +41,15 @@ class Proposal:
     invoices: list[assembly.Invoice]
     state: booking.State
     open_balances: Sequence[gates.OpenBalance]
+    findings: Sequence[gates.Finding]
     never_invoiced: Sequence[str]
 
 
-def run(home: Home, period: str, as_of: int | None, dry_run: bool, actor: Actor) -> dict[str, Any]:
-    """Invoice a period; returns the summary. Raises BalanceOpen, booking nothing, while a balance is open."""
+def run(
+    home: Home, period: str, as_of: int | None, dry_run: bool, actor: Actor, accept_incomplete: str = ""
+) -> dict[str, Any]:
+    """Invoice a period; returns the summary. Raises BalanceOpen, booking nothing, while a balance is open, or while its
+    traffic is known to be incomplete and `accept_incomplete` gives no reason to go on."""
     bound = sql.engine(home)
     with nullcontext() if dry_run else jobs.hold(bound, JOB):
         proposal = propose(home, period, clock.now_ms() if as_of is None else as_of)
@@ -55,9 +59,15 @@ def run(home: Home, period: str, as_of: int | None, dry_run: bool, actor: Actor)
                 f"{period} is not invoiced: {gates.describe(proposal.open_balances)}",
                 f"run `ratemill reconcile {period}`; after new data: aggregate run, usage publish, rate run {period}",
             )
+        if proposal.findings and not dry_run and not accept_incomplete:
+            raise BalanceOpen(
+                f"{period} is not invoiced, its traffic is incomplete:\n{gates.describe_findings(proposal.findings)}",
+                f"see `ratemill completeness {period}`; bring what is missing, or go on with --accept-incomplete REASON",
+            )
         if proposal.invoices and not dry_run:
+            accepted = booking.Acceptance(accept_incomplete, proposal.findings) if proposal.findings else None
             with sql.transaction(bound) as connection:
-                booking.book(connection, proposal.frame, proposal.invoices, proposal.state, actor)
+                booking.book(connection, proposal.frame, proposal.invoices, proposal.state, actor, accepted)
         return _summary(proposal, dry_run)
 
 
@@ -78,9 +88,10 @@ def propose(home: Home, period: str, as_of: int) -> Proposal:
         common = _frame(home, connection, period, as_of, runs)
         invoices = _assemble(home, connection, common, lines, state)
         balances = gates.open_balances(home, connection, current, as_of)
+        findings = gates.incomplete(home, connection, current, as_of)
         waiting = [p for p in never if _is_waiting(home, connection, p, as_of)]
         _mention_stale(connection, runs, period)
-    return Proposal(common, invoices, state, balances, waiting)
+    return Proposal(common, invoices, state, balances, findings, waiting)
 
 
 def _all_lines(home: Home, connection: sa.Connection, runs: Mapping[str, RateRun], as_of: int) -> list[Line]:
@@ -181,6 +192,8 @@ def _mention(home: Home, proposal: Proposal) -> None:
         output.say(f"never invoiced, each has a run of its own: {periods}")
     if proposal.open_balances:
         output.say(f"open: {gates.describe(proposal.open_balances)}")
+    if proposal.findings:
+        output.say(f"incomplete:\n{gates.describe_findings(proposal.findings)}")
     early = proposal.frame.runs[proposal.frame.period].as_of
     if early < gates.end_at_the_seller(home, proposal.frame.period) <= proposal.frame.issued_ms:
         output.say(f"{proposal.frame.period} was last rated as of {format_instant(early)}, before its end")
@@ -212,5 +225,6 @@ def _summary(proposal: Proposal, dry_run: bool) -> dict[str, Any]:
         "totals": totals,
         "adjusted_periods": sorted(adjusted),
         "never_invoiced": list(proposal.never_invoiced),
+        "incomplete": [finding["finding"] for finding in proposal.findings],
         "dry_run": dry_run,
     }

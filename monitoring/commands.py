@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from core.errors import BalanceOpen, SettingsError
+from core.errors import BalanceOpen, SettingsError, UsageError
 from runtime import context
-from runtime.options import PERIOD, period
+from runtime.options import PERIOD, TO_FILE, period
 from runtime.output import chosen_format, emit_object, emit_rows, say
 
 config = typer.Typer(help="Check the settings.")
@@ -89,14 +89,31 @@ def run() -> None:
     supervise(home, processes, jobs)
 
 
+def completeness(
+    text: str = PERIOD,
+    by: str = typer.Option("interface", "--by", metavar="interface|exporter|day", help="One row for each of these."),
+    to: str = TO_FILE,
+) -> None:
+    """Flows against interface counters, and what is missing and why: whether a period's traffic is all there."""
+    from monitoring.completeness import COLUMNS, SHOWN, describe
+
+    if by not in ("interface", "exporter", "day"):
+        raise UsageError(f"--by {by} is none of interface, exporter, day")
+    rows, sentences = describe(context.home(), period(text), by)
+    columns = SHOWN if chosen_format() == "table" and not to else COLUMNS
+    emit_rows(rows, [name for name in columns if by == "day" or name != "day"], to)
+    for sentence in sentences:
+        say(sentence)
+
+
 def reconcile(text: str = PERIOD) -> None:
     """Print the balances of a period, from datagrams to postings; exit code 7 while one is open."""
-    from monitoring.reconcile import COLUMNS, balances, warnings
+    from monitoring.reconcile import COLUMNS, balances, incomplete, warnings
 
     home, wanted = context.home(), period(text)
     found = balances(home, wanted)
     emit_rows([row.as_row() for row in found], COLUMNS)
-    for sentence in warnings(home, wanted):
+    for sentence in [*warnings(home, wanted), *incomplete(found)]:
         say(f"warning: {sentence}")
     still_open = [row for row in found if row.difference != 0]
     if still_open:

@@ -22,6 +22,7 @@ Columns = dict[str, NDArray[Any]]
 
 PERIOD = "2026-10"
 ZONE = "Europe/Berlin"
+ACTIVE_TIMEOUT_MS = 300_000
 HOUR_WEIGHTS = np.array([4, 2, 1, 1, 1, 1, 2, 4, 6, 6, 6, 7, 7, 7, 7, 8, 9, 10, 12, 14, 15, 14, 11, 7], np.float64)
 INTERNET_PREFIXES = ("93.184.0.0/16", "151.101.0.0/16", "17.5.0.0/16", "45.60.0.0/16")
 PEERING_PREFIX = "198.51.100.0/24"
@@ -119,8 +120,25 @@ def make_flows(router: Router, leases: list[Lease], seed: int) -> Columns:
     far_address, far_port = _far_end(router, leases, chosen, near, columns, rng)
     _some_of_nobody(router, chosen, near, near_address, rng)
     _orient(columns, near_address, near_port, far_address, far_port, rng)
+    columns = _as_exported(columns)
     order = np.argsort(columns["end"], kind="stable")
     return {name: np.ascontiguousarray(values[order]) for name, values in columns.items()}
+
+
+def _as_exported(columns: Columns) -> Columns:
+    """What a router makes of flows that last: a record each time its active timeout is over, octets in equal parts."""
+    duration = columns["end"] - columns["start"]
+    parts = np.maximum(1, -(-duration // ACTIVE_TIMEOUT_MS))
+    flow = np.repeat(np.arange(parts.size), parts)
+    number = np.arange(flow.size) - np.repeat(np.cumsum(parts) - parts, parts)
+    exported = {name: values[flow] for name, values in columns.items()}
+    exported["start"] = columns["start"][flow] + number * ACTIVE_TIMEOUT_MS
+    exported["end"] = np.minimum(columns["end"][flow], exported["start"] + ACTIVE_TIMEOUT_MS)
+    for name in ("octets", "packets"):
+        whole = columns[name][flow].astype(np.int64)
+        exported[name] = whole * (number + 1) // parts[flow] - whole * number // parts[flow]
+    exported["packets"] = np.maximum(exported["packets"], 1)
+    return exported
 
 
 def _leases_of(router: Router, leases: list[Lease]) -> list[Lease]:

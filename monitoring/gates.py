@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from monitoring import completeness
 from monitoring.reconcile import check_before_invoicing
 from storage.home import Home
 
 
 def register() -> None:
-    """`invoice run` refuses while a balance of its period is open; `invoice verify` rates its services once more."""
+    """`invoice run` refuses while a balance of its period is open or its traffic is incomplete; `invoice verify` rates its
+    services once more."""
     from invoicing import gates
 
     gates.register(check_before_invoicing)
+    gates.register_completeness(completeness.check_before_invoicing)
     gates.register_recomputation(recompute_charges)
 
 

@@ -16,7 +16,7 @@ Reads the tables `intake`, `segment_slot`, `late_slot`, `batch`, `cell_file`, `a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +27,7 @@ from collector import sights
 from core import periods, settings, tables
 from core.errors import NotFound
 from core.schemas import OUTCOMES, Outcome
+from monitoring import completeness
 from storage import files, generations, sql
 from storage.home import Home
 
@@ -51,7 +52,7 @@ class Balance:
     left: int
     losses: dict[str, int] = field(default_factory=dict)
     currency: str | None = None
-    detail: dict[str, int] = field(default_factory=dict)
+    detail: dict[str, Any] = field(default_factory=dict)
     advice: str = ""
 
     @property
@@ -81,7 +82,10 @@ class Balance:
 def balances(home: Home, period: str) -> list[Balance]:
     """All balances of a period, in the order in which things flow; money has one for each currency."""
     with sql.reading(sql.engine(home)) as connection:
-        return [*_traffic(home, connection, period), *_money(home, connection, period)]
+        found = [*_traffic(home, connection, period), *_money(home, connection, period)]
+    complete = completeness.status(home, period)
+    return [replace(balance, detail={**balance.detail, **complete}) if balance.name == "flow_octets" else balance
+            for balance in found]
 
 
 def check_before_invoicing(home: Home, period: str) -> list[dict[str, Any]]:
@@ -100,6 +104,16 @@ def warnings(home: Home, period: str) -> list[str]:
         "`ratemill aggregate run`, `usage publish` and `rate run`"
     ]
     return [*(stale if fresh.stale_batches else []), *double_sight(home, period), *twice]
+
+
+def incomplete(found: list[Balance]) -> list[str]:
+    """What the traffic of the period lacks, and who accepted it: balances are of what came, not of what there was."""
+    sentences: list[str] = []
+    for balance in found:
+        sentences += [f"incomplete: {sentence}" for sentence in balance.detail.get("findings", ())]
+        sentences += [f"{row['actor']} accepted at {row['at']} that traffic is missing: {row['reason']}"
+                      for row in balance.detail.get("accepted", ())]
+    return sentences
 
 
 def double_sight(home: Home, period: str) -> list[str]:

@@ -21,6 +21,7 @@ MODULES = (
     "core.settings",
     "subscribers.settings",
     "collector.settings",
+    "collector.thresholds",
     "aggregation.settings",
     "invoicing.settings",
     "runtime.settings",

@@ -306,6 +306,7 @@ def note_place(results: Any, kind: int, domain: int, protocol: int, sequence: in
     note["sequence"] = sequence
     note["records"] = records
     note["received"] = received
+    note["intake"] = results.situation[0]["intake"]
     return note
 
 
@@ -803,6 +804,7 @@ def define(state: Any, limits: Any, results: Any, kinds: Any, identifier: int, c
         if now["session"] >> 48 == TCP_SESSION:  # RFC 7011 §8: over TCP it is withdrawn first; the new one is clear enough
             fault(results.faults, now, kinds["template_redefined"])
     owner["plan"] = compile_plan(state, limits, count, scope, options, v9)
+    owner["defined"] = now["received"]
     if owner["waiting_first"] >= 0:
         release(template, state, limits, results, kinds)
 
@@ -1313,6 +1315,31 @@ def close_datagram(state: Any, results: Any) -> None:
 
 
 @inline_kernel
+def measure(results: Any, clocked: bool) -> None:
+    """What a datagram says about its exporter's health."""
+    now = results.situation[0]
+    counted = results.intake[now["intake"]]
+    if now["faults"] == 0:
+        records = now["records"]
+        if counted["measured"] == 0:
+            counted["records_min"] = records
+            counted["records_max"] = records
+        counted["measured"] += 1
+        counted["records"] += records
+        counted["records_min"] = min(counted["records_min"], records)
+        counted["records_max"] = max(counted["records_max"], records)
+    if clocked:
+        skew = now["received"] - now["exported"]
+        if counted["clocked"] == 0:
+            counted["skew_min"] = skew
+            counted["skew_max"] = skew
+        counted["clocked"] += 1
+        counted["skew_min"] = min(counted["skew_min"], skew)
+        counted["skew_max"] = max(counted["skew_max"], skew)
+        counted["skew_last"] = skew
+
+
+@inline_kernel
 def room(length: int, state: Any, limits: Any, results: Any) -> Any:
     """Which table could be too small for what a payload of this length may bring; 0 for none."""
     counts = state.counts[0]
@@ -1386,6 +1413,7 @@ def scan(data: Any, words: Any, state: Any, limits: Any, results: Any, kinds: An
             else:
                 read_fixed(data, at + head, stop, load_be16(data, at + 2), state, limits, results, kind)
             read_sequence(state, limits, results, waiting_before)
+            measure(results, protocol != SFLOW and data[entry + 18] & RECEIVED_UNKNOWN == 0)
         if head >= 0:
             close_datagram(state, results)
         state.counts[0]["datagrams"] += 1

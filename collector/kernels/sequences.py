@@ -463,8 +463,9 @@ def settle(domain: Any, row: Any, gaps: Any, note: Any) -> None:
 
 
 @kernel
-def account(domains: Any, sequences: Any, gaps: Any, trials: Any, notes: Any, reach: int) -> None:
-    """Go through the notes of one call of the scan, in the order in which the datagrams came.
+def account(domains: Any, sequences: Any, gaps: Any, trials: Any, notes: Any, intake: Any, reach: int) -> None:
+    """Go through the notes of one call of the scan, in the order in which the datagrams came; what the counts of a domain
+    gain is noted in `intake` too.
 
     `reach` is 1, and more for a group, whose members bring what the others lost later.
     """
@@ -472,7 +473,12 @@ def account(domains: Any, sequences: Any, gaps: Any, trials: Any, notes: Any, re
         note = notes[i]
         at = note["domain"]
         sequences[at]["reach"] = reach
+        domain, counted = domains[at], intake[note["intake"]]
+        missing, reordered, restarts = domain["missing"], domain["reordered"], domain["restarts"]
         if note["kind"] == DATAGRAM:
-            hear(domains[at], sequences[at], gaps[at], trials[at], note)
+            hear(domain, sequences[at], gaps[at], trials[at], note)
         else:
-            settle(domains[at], sequences[at], gaps[at], note)
+            settle(domain, sequences[at], gaps[at], note)
+        counted["missing"] += domain["missing"] - missing
+        counted["reordered"] += domain["reordered"] - reordered
+        counted["restarts"] += domain["restarts"] - restarts
