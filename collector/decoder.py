@@ -23,6 +23,9 @@ from core.errors import DamagedFile
 VERSION = "1"
 """Of the decoder: recorded with every segment; it changes when the same datagrams give other rows."""
 
+SFLOW = 105
+"""Its number among core.schemas.EXPORT_PROTOCOL_NAMES."""
+
 _POLICIES = {"assume_1": rows.ASSUME, "quarantine": rows.QUARANTINE, "reject": rows.REJECT}
 
 
@@ -31,6 +34,10 @@ class Policy(NamedTuple):
 
     skew_ms: int
     unannounced: int
+
+
+NO_SKEW = -(2**63)
+"""The skew of a domain that has not sent a set with data yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,7 @@ class Decoder:
         self._results = _fresh_results()
         self._scratch = (np.zeros((layout.SLOT_COUNT, rows.CHUNK), np.int64), np.zeros((rows.WORK, rows.CHUNK), np.int64))
         self._found = np.zeros(samples.FOUND, np.int64)
+        self._skews = np.zeros(0, np.int64)
 
     @property
     def state(self) -> DecoderState:
@@ -100,6 +108,7 @@ class Decoder:
         data, words = _as_words(body)
         self._begin(len(data))
         self._scan(data, words, block)
+        self._note_skews()
         columns = FlowColumns() if into is None else into
         first, rows_written = self._decode(data, columns)
         return self._collect(columns, first, rows_written)
@@ -180,6 +189,27 @@ class Decoder:
             self._enlarge("faults", len(self._results.intake))
             size = min(len(self._results.intake), len(self._results.faults))
             self._results = self._results._replace(intake=self._results.intake[:size], faults=self._results.faults[:size])
+
+    def _note_skews(self) -> None:
+        """By domain, arrival less export time of the newest datagram with data."""
+        sets = self._results.sets[: self._results.progress[0]["sets"]]
+        grown = int(self._state.arrays.counts[0]["domains"]) - len(self._skews)
+        if grown > 0:
+            self._skews = np.concatenate([self._skews, np.full(grown, NO_SKEW)])
+        self._skews[sets["domain"]] = sets["received"] - sets["exported"]
+
+    def skews(self) -> dict[tuple[bytes, int, int], int]:
+        """By exporter, domain and protocol: arrival less export time in milliseconds when it last sent data to this decoder.
+
+        v1, v5 and v7 tell it to the millisecond, v9 and IPFIX to the second; sFlow carries no clock.
+        """
+        found = {}
+        for number in np.flatnonzero(self._skews != NO_SKEW).tolist():
+            row = self._state.arrays.domains[number]
+            if row["protocol"] != SFLOW:
+                address = np.array([row["high"], row["low"]], np.uint64).tobytes()
+                found[address, int(row["domain"]), int(row["protocol"])] = int(self._skews[number])
+        return found
 
     # decode -----------------------------------------------------------------------------------------------------------
     def _decode(self, data: NDArray[np.uint8], columns: FlowColumns) -> tuple[int, int]:

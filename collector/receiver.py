@@ -22,7 +22,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector import counters as places_of
-from collector.counters import DURABLE, DURABLE_BLOCK, KERNEL_DROPS, LOST, OWED, RECEIVED, REFUSED, Places
+from collector.counters import (
+    DURABLE,
+    DURABLE_BLOCK,
+    DURATION_BOUNDS_NS,
+    JOURNAL_BLOCKS,
+    JOURNAL_FAILING,
+    JOURNAL_OCTETS,
+    JOURNAL_SYNCS,
+    KERNEL_DROPS,
+    LOOKED_AT,
+    LOST,
+    OWED,
+    RECEIVED,
+    REFUSED,
+    STALLED_NS,
+    Places,
+)
 from collector.kernels import sockets as kernels
 from core import clock
 from core.addresses import parse_address
@@ -39,7 +55,13 @@ RETRY_SECONDS = 0.5
 
 _SO_RCVBUFFORCE = 33
 _SO_MEMINFO = 55
-_MEMINFO_DROPS = 8
+_MEMINFO_QUEUED, _MEMINFO_DROPS = 0, 8
+
+assert (kernels.RECEIVED, kernels.OCTETS, kernels.TRUNCATED, kernels.ERRORS, kernels.LISTENERS, kernels.LISTENERS_MAX,
+        kernels.LISTENER_WIDTH, kernels.LISTENER_RECEIVED, kernels.LISTENER_OCTETS, kernels.SIZES, kernels.SIZE_BOUNDS) == (
+    places_of.RECEIVED, places_of.OCTETS, places_of.TRUNCATED, places_of.RECEIVE_ERRORS, places_of.LISTENERS,
+    places_of.LISTENERS_MAX, places_of.LISTENER_WIDTH, places_of.LISTENER_RECEIVED, places_of.LISTENER_OCTETS,
+    places_of.DATAGRAM_SIZES, places_of.SIZE_BOUNDS), "the compiled loop counts where others read"
 
 
 @dataclass(frozen=True)
@@ -137,14 +159,16 @@ def buffer_advice(listeners: Sequence[Listener], wanted: int) -> str:
             f"raise net.core.rmem_max with `sysctl -w net.core.rmem_max={wanted}`, or bursts may be dropped")
 
 
+def read_memory(listener: Listener) -> tuple[int, int]:
+    """(datagrams that the kernel dropped at this socket since it was opened, octets of its receive buffer in use now)."""
+    info = listener.socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36)
+    words = struct.unpack_from(f"={len(info) // 4}I", info)
+    return (words[_MEMINFO_DROPS] if len(words) > _MEMINFO_DROPS else 0), (words[_MEMINFO_QUEUED] if words else 0)
+
+
 def read_drops(listeners: Sequence[Listener]) -> int:
     """Datagrams that the kernel dropped at these sockets since they were opened."""
-    total = 0
-    for listener in listeners:
-        info = listener.socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36)
-        if len(info) >= 4 * (_MEMINFO_DROPS + 1):
-            total += struct.unpack_from("=I", info, 4 * _MEMINFO_DROPS)[0]
-    return total
+    return sum(read_memory(listener)[0] for listener in listeners)
 
 
 # memory ---------------------------------------------------------------------------------------------------------------
@@ -187,7 +211,7 @@ def warm_up() -> None:
     """Compile the loop: it is called once without a socket."""
     memory = _Memory([])
     memory.state[kernels.STOPPING] = 1
-    memory.receive(_Buffer(), np.zeros(64, np.int64), 1)
+    memory.receive(_Buffer(), np.zeros(places_of.SIZE, np.int64), 1)
 
 
 # writing --------------------------------------------------------------------------------------------------------------
@@ -224,7 +248,9 @@ class _Writer(threading.Thread):
             ended = batch[-1] is None
             written = [buffer for buffer in batch if buffer is not None and self._append(buffer)]
             if written:
+                began = clock.monotonic_ns()
                 self._writer.sync()
+                places_of.observe(self._counters, JOURNAL_SYNCS, DURATION_BOUNDS_NS, clock.monotonic_ns() - began)
                 self._counters[DURABLE_BLOCK] = self._writer.next_block - 1
                 self._counters[DURABLE] += sum(buffer.datagrams for buffer in written)
             for buffer in batch:
@@ -243,6 +269,7 @@ class _Writer(threading.Thread):
                 if not self._complained:
                     log.error("receiver", error.message, hint=error.hint)
                     self._complained = True
+                    self._counters[JOURNAL_FAILING] = 1
                 if self.free.empty() or self._stopping:
                     self._counters[REFUSED] += buffer.datagrams
                     self._counters[OWED] += buffer.datagrams
@@ -250,9 +277,12 @@ class _Writer(threading.Thread):
                 clock.sleep(RETRY_SECONDS)
                 continue
             self._counters[OWED] = 0
+            self._counters[JOURNAL_BLOCKS] += 1
+            self._counters[JOURNAL_OCTETS] += HEADER_SIZE + buffer.used
             if self._complained:
                 log.info("receiver", "the journal can be written again", refused=int(self._counters[REFUSED]))
                 self._complained = False
+                self._counters[JOURNAL_FAILING] = 0
             return True
 
     def finish(self) -> None:
@@ -273,6 +303,8 @@ class Receiver:
         writer = JournalWriter(home.folder("journal"), collector, next_block=next_block)
         _name_the_gap(home, collector, self._counters, writer.next_block)
         self._drops_before = int(self._counters[KERNEL_DROPS])
+        self._counters[JOURNAL_FAILING], self._counters[LOOKED_AT] = 0, clock.now_ms()
+        self._counters[places_of.LISTENERS : places_of.listener_at(places_of.LISTENERS_MAX)] = 0
         self._memory = _Memory(listeners)
         self._writer = _Writer(writer, self._counters)
         self._stopping = False
@@ -307,12 +339,19 @@ class Receiver:
 
     def _next_buffer(self) -> _Buffer:
         """A free buffer; waits while the disk is slower than the network. Raises RatemillError if the writer gave up."""
-        while True:
-            try:
-                return self._writer.free.get(timeout=RETRY_SECONDS)
-            except queue.Empty:
-                if self._writer.failure is not None:
-                    raise self._writer.failure from None
+        try:
+            return self._writer.free.get_nowait()
+        except queue.Empty:
+            began = clock.monotonic_ns()
+        try:
+            while True:
+                try:
+                    return self._writer.free.get(timeout=RETRY_SECONDS)
+                except queue.Empty:
+                    if self._writer.failure is not None:
+                        raise self._writer.failure from None
+        finally:
+            self._counters[STALLED_NS] += clock.monotonic_ns() - began
 
     def _hand_over(self, buffer: _Buffer) -> None:
         state = self._memory.state
@@ -323,11 +362,25 @@ class Receiver:
         self._writer.full.put(buffer)
 
     def _look(self) -> None:
-        drops = self._drops_before + read_drops(self._listeners)
+        self._counters[LOOKED_AT] = clock.now_ms()
+        drops = self._drops_before + self._look_at_listeners()
         if drops > self._counters[KERNEL_DROPS]:
             log.warning("receiver", "the kernel dropped datagrams: its receive buffer was full",
                         dropped=drops - int(self._counters[KERNEL_DROPS]), total=drops)
         self._counters[KERNEL_DROPS] = drops
+
+    def _look_at_listeners(self) -> int:
+        """Note how each socket is; returns the drops of all of them."""
+        total, beyond = 0, 0
+        for number, listener in enumerate(self._listeners):
+            drops, queued = read_memory(listener)
+            total += drops
+            beyond = beyond + drops if number >= places_of.LISTENERS_MAX - 1 else drops
+            at = places_of.listener_at(number)
+            self._counters[at + places_of.LISTENER_DROPS] = beyond
+            self._counters[at + places_of.LISTENER_BUFFER] = listener.granted
+            self._counters[at + places_of.LISTENER_QUEUED] = queued
+        return total
 
     def _conclude(self) -> None:
         if self._writer.failure is not None:

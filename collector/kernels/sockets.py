@@ -19,8 +19,12 @@ FULL, DUE, LOOK, DRAINED, FAILED = range(5)
 # Places in the array `state`.
 USED, COUNT, FIRST, LAST, BEGAN, NEXT, PENDING, TAKEN, LISTENER, ARRIVED, STOPPING, ERRNO, CALLED = range(13)
 STATE_SIZE = 16
-# Places in the array `counters` that receiving adds to.
-RECEIVED, OCTETS, TRUNCATED = 1, 2, 3
+# Places in the array `counters` that receiving adds to; collector.counters has the same numbers.
+RECEIVED, OCTETS, TRUNCATED, ERRORS = 1, 2, 3, 10
+LISTENERS, LISTENERS_MAX, LISTENER_WIDTH = 64, 32, 8
+LISTENER_RECEIVED, LISTENER_OCTETS = 0, 1
+SIZES = 320
+SIZE_BOUNDS = (128, 256, 512, 1024, 1472, 4096, 9000)
 
 BATCH = 128
 DATAGRAM_MAX = 65535
@@ -97,6 +101,14 @@ def pack(state: Any, messages: Any, scratch: Any, names: Any, listeners: Any, lo
     return True
 
 
+@inline_kernel
+def size_bucket(size: int) -> Any:
+    """Which bound of SIZE_BOUNDS a datagram's size does not exceed, without a branch."""
+    return (np.int64(size > SIZE_BOUNDS[0]) + np.int64(size > SIZE_BOUNDS[1]) + np.int64(size > SIZE_BOUNDS[2])
+            + np.int64(size > SIZE_BOUNDS[3]) + np.int64(size > SIZE_BOUNDS[4]) + np.int64(size > SIZE_BOUNDS[5])
+            + np.int64(size > SIZE_BOUNDS[6]))
+
+
 @kernel
 def take(state: Any, polls: Any, messages: Any, counters: Any, moment: Any) -> int:
     """One recvmmsg on each socket in turn until one has something: how many datagrams, -1 for an error."""
@@ -106,7 +118,10 @@ def take(state: Any, polls: Any, messages: Any, counters: Any, moment: Any) -> i
                                  np.uint32(BATCH), np.int32(MSG_DONTWAIT), np.uintp(0)))
         if got < 0:
             error = last_error()
-            if error != EAGAIN and error != EINTR and error != ECONNREFUSED:
+            if error in (EAGAIN, EINTR):
+                continue
+            counters[ERRORS] += 1
+            if error != ECONNREFUSED:
                 state[ERRNO] = error
                 return -1
             continue
@@ -114,11 +129,18 @@ def take(state: Any, polls: Any, messages: Any, counters: Any, moment: Any) -> i
             continue
         state[ARRIVED] = now_ns(CLOCK_REALTIME, moment) // 1_000_000
         state[LISTENER], state[PENDING], state[TAKEN], state[NEXT] = s, got, 0, s + 1
+        octets = np.int64(0)
         for m in range(got):
             messages[m, 1] = NAME_SIZE
-            counters[OCTETS] += np.int64(messages[m, 7] & np.uint64(0xFFFFFFFF))
+            size = np.int64(messages[m, 7] & np.uint64(0xFFFFFFFF))
+            octets += size
+            counters[SIZES + size_bucket(size)] += 1
             counters[TRUNCATED] += (messages[m, 6] & np.uint64(MSG_TRUNC)) != 0
         counters[RECEIVED] += got
+        counters[OCTETS] += octets
+        listener = LISTENERS + min(s, LISTENERS_MAX - 1) * LISTENER_WIDTH
+        counters[listener + LISTENER_RECEIVED] += got
+        counters[listener + LISTENER_OCTETS] += octets
         return got
     return 0
 
