@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 
 from collector import counters as places_of
-from collector import receiver, segments
-from collector.counters import DECODED, DECODED_BLOCK, FLOWS
+from collector import metrics, receiver, segments
+from collector.counters import DECODED, DECODED_BLOCK, FLOWS, SEGMENTS
 from collector.decoder import Decoder
 from collector.locks import only_one
 from collector.settings import Collector, CollectorSettings, from_document
+from collector.status import status_path
 from collector.worker import Worker
 from core import clock
 from core.errors import RatemillError
@@ -33,6 +34,7 @@ from core.jit import is_cold
 from core.periods import format_instant
 from runtime import log
 from runtime.jobs import process_started
+from runtime.metrics import Endpoint
 from runtime.output import say
 from storage import files
 from storage.home import Home
@@ -49,7 +51,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _PR_SET_PDEATHSIG = 1
 
 
-def run(home: Home, listen: Sequence[str], collector: str = "") -> int:
+def run(home: Home, listen: Sequence[str], collector: str = "", *, with_metrics: bool = True) -> int:
     """Collect until SIGTERM or SIGINT; returns the exit code. Raises Locked, UsageError."""
     settings = from_document(home.document).collector
     collector = collector or settings.id
@@ -57,7 +59,7 @@ def run(home: Home, listen: Sequence[str], collector: str = "") -> int:
     for address in addresses:
         receiver.parse_listen(address)
     with only_one(home, f"collector-{collector}", f"collecting as '{collector}'"):
-        return _Service(home, collector, settings, addresses).run()
+        return _Service(home, collector, settings, addresses, with_metrics).run()
 
 
 def warm_up(settings: CollectorSettings) -> None:
@@ -89,8 +91,9 @@ def receive(home: Home, collector: str, listen: Sequence[str], next_block: int) 
 class _Service:
     """A collector that runs: its receiver's process and its decode worker."""
 
-    def __init__(self, home: Home, collector: str, settings: Collector, listen: Sequence[str]) -> None:
+    def __init__(self, home: Home, collector: str, settings: Collector, listen: Sequence[str], with_metrics: bool) -> None:
         self._home, self._collector, self._settings, self._listen = home, collector, settings, listen
+        self._with_metrics = with_metrics
         self._counters = places_of.open_counters(home, collector)
         self._worker: Worker | None = None
         self._child: subprocess.Popen[str] | None = None
@@ -101,6 +104,7 @@ class _Service:
         self._retry_ns = 0
         self._written_ns = 0
         self._committed_ns = clock.monotonic_ns()
+        self._endpoint: Endpoint | None = None
 
     def run(self) -> int:
         before = [signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)]
@@ -110,9 +114,12 @@ class _Service:
             code = self._start()
             if code:
                 return code
+            self._serve_metrics()
             code = self._collect()
         finally:
             self._end_child()
+            if self._endpoint is not None:
+                self._endpoint.stop()
             self._state = "stopped"
             self._write_status()
             for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
@@ -161,6 +168,11 @@ class _Service:
         except subprocess.TimeoutExpired:
             log.error("collector", "the receiver does not end: its disk does not answer", pid=self._child.pid)
 
+    def _serve_metrics(self) -> None:
+        """After the receiver was started: a process with threads had better not fork."""
+        if self._with_metrics:
+            self._endpoint = metrics.serve(self._home)
+
     # decoding ---------------------------------------------------------------------------------------------------------
     def _collect(self) -> int:
         assert self._child is not None, "a receiver runs"
@@ -193,6 +205,7 @@ class _Service:
             except RatemillError as error:
                 self._give_up_for_now(error)
             self._count()
+            self._measure()
             if now - self._committed_ns >= self._settings.segment_seconds * 1_000_000_000:
                 self._commit()
         if now - self._written_ns >= STATUS_NS:
@@ -229,6 +242,20 @@ class _Service:
         except RatemillError as error:
             self._give_up_for_now(error)
         self._count()
+        self._measure()
+
+    def _measure(self) -> None:
+        """Move what the worker did since the last time into its places."""
+        if self._worker is None:
+            return
+        work, at = self._worker.work.taken(), places_of.worker_at(0)
+        self._counters[at + places_of.WORKER_BLOCKS] += work.blocks
+        self._counters[at + places_of.WORKER_DATAGRAMS] += work.datagrams
+        self._counters[at + places_of.WORKER_FLOWS] += work.flows
+        self._counters[at + places_of.WORKER_DECODE_NS] += work.decode_ns
+        for commit_ns in work.commits_ns:
+            places_of.observe(self._counters, at + places_of.WORKER_COMMITS, places_of.DURATION_BOUNDS_NS, commit_ns)
+            self._counters[at + places_of.WORKER_COMMITTED_AT] = clock.now_ms()
 
     def _count(self) -> None:
         """Move what was committed since the last time into the shared figures."""
@@ -236,7 +263,8 @@ class _Service:
             return
         self._counters[DECODED] += self._worker.decoded
         self._counters[FLOWS] += self._worker.flows
-        self._worker.decoded = self._worker.flows = 0
+        self._counters[SEGMENTS] += self._worker.segments
+        self._worker.decoded = self._worker.flows = self._worker.segments = 0
         self._counters[DECODED_BLOCK] = self._worker.block
 
     def _give_up_for_now(self, error: RatemillError) -> None:
@@ -263,34 +291,3 @@ class _Service:
             files.write_whole(status_path(self._home, self._collector), json.dumps(status, indent=1).encode())
         except RatemillError as error:  # a full disk: the journal says it too, and receiving goes on
             log.warning("collector", error.message)
-
-
-def status_path(home: Home, collector: str) -> Path:
-    return home.folder("run") / f"collector-{collector}.json"
-
-
-def statuses(home: Home) -> list[dict[str, Any]]:
-    """The collectors that ran in this home, with the figures of this moment."""
-    found = []
-    for path in sorted(home.folder("run").glob("collector-*.json")):
-        try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            collector, pid = told["collector"], int(told["pid"])
-        except (OSError, ValueError, KeyError, TypeError):
-            log.warning("collector", f"{path} can't be read", hint="it is written anew by the next run")
-            continue
-        running = told["state"] != "stopped" and process_started(pid) == told["pid_started"] != 0
-        state = told["state"] if running or told["state"] == "stopped" else "killed"
-        found.append({**told, **asdict(places_of.figures(home, collector)), "state": state, "running": running})
-    return found
-
-
-def describe(home: Home) -> dict[str, Any]:
-    """One object over all collectors of a home: `collect status`."""
-    collectors = statuses(home)
-    names = list(asdict(places_of.Figures()))
-    total = {name: sum(one[name] for one in collectors) for name in names}
-    return {"running": any(one["running"] for one in collectors), **total,
-            "collectors": [{"collector": one["collector"], "running": one["running"], "state": one["state"],
-                            "pid": one["pid"], **{name: one[name] for name in names}, "listeners": one["listeners"],
-                            "trouble": one["trouble"], "at": one["at"]} for one in collectors]}
