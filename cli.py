@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "config": ("monitoring.commands", "config", "Check the settings."),
     "run": ("monitoring.commands", "run", "Supervise everything: collect, decode, aggregate, publish, jobs."),
     "status": ("monitoring.commands", "status", "What runs, what lags, what is wrong."),
+    "metrics": ("monitoring.commands", "metrics", "Figures for Prometheus: what a scrape gives."),
     "subscribers": ("subscribers.commands", "subscribers", "Accounts, contracts, services and their plans."),
     "leases": ("subscribers.commands", "leases", "Which address belongs to which service, when."),
     "plans": ("rating.commands", "plans", "Plans and calendars."),

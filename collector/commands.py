@@ -29,13 +29,14 @@ def run(
         "Where to listen; may be repeated. ADDR:PORT is UDP; tcp://ADDR:PORT and tls://ADDR:PORT take IPFIX.")),
     collector: str = typer.Option("", "--collector", metavar="ID", help="Name of this collector, if there are several."),
     receive_only: bool = typer.Option(False, "--receive-only", help="Member of a group: leave decoding to another process."),
+    no_metrics: bool = typer.Option(False, "--no-metrics", help="Do not serve metrics: another process of this home does."),
 ) -> None:
     """Receive datagrams and decode them until SIGTERM; every UDP port takes every protocol. SIGHUP: new certificate.
 
     Of a group's members one decodes."""
     from collector import service
 
-    code = service.run(this_home(), listen, _collector_id(collector), receive_only)
+    code = service.run(this_home(), listen, _collector_id(collector), receive_only, with_metrics=not no_metrics)
     if code:
         raise typer.Exit(code)
 
@@ -63,12 +64,29 @@ def decode(group: str = typer.Argument(..., metavar="GROUP", help="Name of a [[c
 
 
 @collect.command("status")
-def status() -> None:
+def status(
+    watch: bool = typer.Option(False, "--watch", help="Show rates, lag and losses until q or Ctrl-C; a line each when piped."),
+    interval: float = typer.Option(2.0, "--interval", min=0.2, max=3600.0, metavar="S", help="Seconds from look to look."),
+    count: int = typer.Option(0, "--count", min=0, help="End after so many looks; 0: go on."),
+) -> None:
     """What was received, made durable and decoded; what the kernel dropped."""
-    from collector import service
+    from collector import status as collectors
     from runtime.output import emit_object
 
-    emit_object(service.describe(this_home()))
+    if watch:
+        _watch(interval, count)
+    else:
+        emit_object(collectors.describe(this_home()))
+
+
+def _watch(interval: float, count: int) -> None:
+    from collector import watch, watch_screen
+    from core.errors import UsageError
+    from runtime import context
+
+    if context.options.format not in (None, "table", "json"):
+        raise UsageError(f"--watch has no -o {context.options.format}", "leave it out, or use --json: an object for each look")
+    watch_screen.run(watch.Watch(this_home()), interval, count, as_json=context.options.format == "json")
 
 
 @collect.command("certificate")

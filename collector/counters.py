@@ -38,15 +38,17 @@ LOOKED_AT = 12
 """When the receiver last looked around (instant): it does each second unless it is stuck."""
 JOURNAL_OCTETS, JOURNAL_BLOCKS = 13, 14
 """Written to the journal."""
-DISK_FREE, DISK_RESERVE, DISK_WARNING, DISK_LEVEL = 16, 17, 18, 19
-"""Octets free where the journal lies, octets kept free, octets below which it is said, collector.disk.Level."""
 JOURNAL_FAILING = 15
 """1 while the disk does not take blocks."""
+DISK_FREE, DISK_RESERVE, DISK_WARNING, DISK_LEVEL = 16, 17, 18, 19
+"""The journal's disk as the receiver last saw it: free octets, those to be kept free (0: no reserve), those below which it
+says so, and the level that follows (storage.space.Level): 0 ok, 1 low, 2 only the journal is written, 3 nothing is taken."""
+DISK_LEVEL_MOST = 3
 
 # The decoder's.
 DECODED, DECODED_BLOCK, FLOWS, SEGMENTS, DECODE_PAUSED, DECODED_PART = 32, 33, 34, 35, 36, 37
-"""DECODE_PAUSED: 1 while the disk is left to the journal. DECODED_PART, of a group's member: datagrams of the block behind
-DECODED_BLOCK that are decoded."""
+"""DECODE_PAUSED: 1 while decoding waits, so that the rest of the disk is the journal's. DECODED_PART, of a group's member:
+datagrams of the block behind DECODED_BLOCK that are decoded."""
 
 # Listeners, in the order of their addresses; since the receiver began. The last place takes all that there is no room for.
 LISTENERS, LISTENERS_MAX, LISTENER_WIDTH = 64, 32, 8
@@ -121,6 +123,14 @@ class Disk:
     reserve: int = 0
     warning: int = 0
     decode_paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts by bound, not cumulative, the last one without a bound; and the sum of what was counted."""
+
+    counts: tuple[int, ...]
+    total: int
 
 
 def counters_path(home: Home, collector: str) -> Path:

@@ -12,7 +12,6 @@ import signal
 import socket
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from collector.disk import DecodePause
 from collector.group import GroupWorker
@@ -22,7 +21,7 @@ from core import clock
 from core.errors import Locked, RatemillError
 from core.periods import format_instant
 from runtime import log
-from runtime.jobs import process_started, runs
+from runtime.jobs import process_started
 from storage import files
 from storage.home import Home
 
@@ -158,19 +157,6 @@ class GroupDecoding:
 
 def _path(home: Home, group: str) -> Path:
     return home.folder("run") / f"group-{group}.json"
-
-
-def describe(home: Home) -> list[dict[str, Any]]:
-    """The groups that were decoded in this home: what each member brought, and who decodes now."""
-    found = []
-    for path in sorted(home.folder("run").glob("group-*.json")):
-        try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            state = told["state"] if runs(told) or told["state"] == "stopped" else "killed"
-            found.append({name: told[name] for name in ("group", "pid", "host", "members", "trouble", "at")} | {"state": state})
-        except (OSError, ValueError, KeyError, TypeError):
-            log.warning("collector", f"{path} can't be read", hint="it is written anew by the next run")
-    return found
 
 
 def run(home: Home, name: str) -> int:

@@ -27,5 +27,5 @@ def forget_datagrams(home: Home) -> str:
     return f"{removed} journal files removed"
 
 
-PROCESSES = [Process("collect", ("collect", "run"))]
+PROCESSES = [Process("collect", ("collect", "run", "--no-metrics"))]  # one endpoint tells of all that is supervised
 JOBS = [Job("forget datagrams", 3600, forget_datagrams)]

@@ -26,7 +26,23 @@ from numpy.typing import NDArray
 from collector import counters as places_of
 from collector import streams
 from collector.certificates import Watched
-from collector.counters import DURABLE, DURABLE_BLOCK, KERNEL_DROPS, LOST, OWED, REFUSED, SESSIONS_JOURNALED, Places
+from collector.counters import (
+    DURABLE,
+    DURABLE_BLOCK,
+    DURATION_BOUNDS_NS,
+    JOURNAL_BLOCKS,
+    JOURNAL_FAILING,
+    JOURNAL_OCTETS,
+    JOURNAL_SYNCS,
+    KERNEL_DROPS,
+    LOOKED_AT,
+    LOST,
+    OWED,
+    REFUSED,
+    SESSIONS_JOURNALED,
+    STALLED_NS,
+    Places,
+)
 from collector.disk import Watch
 from collector.drops import Drops, close_door, read_memory
 from collector.kernels import sockets as kernels
@@ -285,7 +301,9 @@ class _Writer(threading.Thread):
             if not batch:
                 self._dispose_of_held(written)
             if written:
+                began = clock.monotonic_ns()
                 self._writer.sync()
+                places_of.observe(self._counters, JOURNAL_SYNCS, DURATION_BOUNDS_NS, clock.monotonic_ns() - began)
                 self._counters[DURABLE_BLOCK] = self._writer.next_block - 1
                 self._counters[DURABLE] += sum(buffer.datagrams for buffer in written)
             for buffer in written:
@@ -336,6 +354,7 @@ class _Writer(threading.Thread):
                 if not self._complained and not isinstance(error, DiskLow):  # of the reserve, the watch has told
                     log.error("receiver", error.message, hint=error.hint)
                 self._complained = True
+                self._counters[JOURNAL_FAILING] = 1
                 if buffer.is_stream and not self._stopping:
                     return None
                 if self.free.empty() or self._stopping:
@@ -343,9 +362,12 @@ class _Writer(threading.Thread):
                 clock.sleep(RETRY_SECONDS)
                 continue
             self._counters[OWED] = 0
+            self._counters[JOURNAL_BLOCKS] += 1
+            self._counters[JOURNAL_OCTETS] += HEADER_SIZE + buffer.used
             if self._complained:
                 log.info("receiver", "the journal can be written again", refused=int(self._counters[REFUSED]))
                 self._complained = False
+                self._counters[JOURNAL_FAILING] = 0
             return True
 
     def finish(self) -> None:
@@ -374,6 +396,7 @@ class Receiver:
         _name_the_gap(home, collector, self._counters, writer.next_block)
         self._drops_before = int(self._counters[KERNEL_DROPS])
         self._drops = Drops([listener.socket for listener in listeners])
+        self._counters[JOURNAL_FAILING], self._counters[LOOKED_AT] = 0, clock.now_ms()
         self._counters[places_of.LISTENERS : places_of.listener_at(places_of.LISTENERS_MAX - 1) + places_of.LISTENER_WIDTH] = 0
         self._memory = _Memory(listeners)
         self._disk = Watch(home.folder("journal"), home.document, self._counters)
@@ -442,12 +465,19 @@ class Receiver:
 
     def _next_buffer(self) -> _Buffer:
         """A free buffer; waits while the disk is slower than the network. Raises RatemillError if the writer gave up."""
-        while True:
-            try:
-                return self._writer.free.get(timeout=RETRY_SECONDS)
-            except queue.Empty:
-                if self._writer.failure is not None:
-                    raise self._writer.failure from None
+        try:
+            return self._writer.free.get_nowait()
+        except queue.Empty:
+            began = clock.monotonic_ns()
+        try:
+            while True:
+                try:
+                    return self._writer.free.get(timeout=RETRY_SECONDS)
+                except queue.Empty:
+                    if self._writer.failure is not None:
+                        raise self._writer.failure from None
+        finally:
+            self._counters[STALLED_NS] += clock.monotonic_ns() - began
 
     def _hand_over(self, buffer: _Buffer) -> None:
         state = self._memory.state
@@ -458,6 +488,7 @@ class Receiver:
         self._writer.full.put(buffer)
 
     def _look(self) -> None:
+        self._counters[LOOKED_AT] = clock.now_ms()
         drops = self._drops_before + self._look_at_listeners()
         if drops > self._counters[KERNEL_DROPS]:
             log.warning("receiver", "the kernel dropped datagrams: its receive buffer was full",

@@ -41,7 +41,8 @@ BATCH_FLOWS = 1 << 16
 
 _KEYS = ("exporter", "domain", "export_protocol", "slot")
 _SUMS = ("datagrams", "decoded", "faulted", "duplicate", "refused", "data_records", "options_records", "flow_records",
-         "not_a_flow", "faulted_records", "waiting_sets", "twin")
+         "not_a_flow", "faulted_records", "waiting_sets", "twin", "flows", "octets", "templates", "options_templates",
+         "counter_samples", "drop_samples", "released_sets", "expired_sets")
 
 
 class SegmentRow(Protocol):

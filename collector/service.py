@@ -22,26 +22,27 @@ from typing import Any
 import numpy as np
 
 from collector import counters as places_of
-from collector import group, group_service, readings, receiver, segments
+from collector import group, metrics, readings, receiver, segments
 from collector.certificates import Watched
-from collector.counters import DECODED, DECODED_BLOCK, FLOWS
+from collector.counters import DECODED, DECODED_BLOCK, FLOWS, SEGMENTS
 from collector.decoder import Decoder
 from collector.disk import DecodePause
 from collector.group_service import GroupDecoding
 from collector.locks import only_one
 from collector.settings import Collector, CollectorSettings, from_document
+from collector.status import status_path
 from collector.worker import Worker
 from core import clock
 from core.errors import RatemillError, UsageError
 from core.jit import is_cold
 from core.periods import format_instant
 from runtime import log
-from runtime.jobs import process_started, runs
+from runtime.jobs import process_started
+from runtime.metrics import Endpoint
 from runtime.output import say
 from storage import files
 from storage.home import Home
 from storage.journal import JournalReader
-from storage.space import Level
 
 IDLE_SECONDS = 0.05
 STATUS_NS = 1_000_000_000
@@ -54,7 +55,8 @@ _ROOT = Path(__file__).resolve().parent.parent
 _PR_SET_PDEATHSIG = 1
 
 
-def run(home: Home, listen: Sequence[str], collector: str = "", receive_only: bool = False) -> int:
+def run(home: Home, listen: Sequence[str], collector: str = "", receive_only: bool = False, *,
+        with_metrics: bool = True) -> int:
     """Collect until SIGTERM or SIGINT; returns the exit code. Raises Locked, UsageError."""
     whole = from_document(home.document)
     settings = whole.collector
@@ -67,7 +69,7 @@ def run(home: Home, listen: Sequence[str], collector: str = "", receive_only: bo
     addresses = list(listen) or list(settings.listen)
     _contexts(home, settings, [receiver.parse_listen(address) for address in addresses])
     with only_one(home, f"collector-{collector}", f"collecting as '{collector}'"):
-        return _Service(home, collector, whole, addresses, receive_only).run()
+        return _Service(home, collector, whole, addresses, receive_only, with_metrics).run()
 
 
 def warm_up(settings: CollectorSettings) -> None:
@@ -116,8 +118,9 @@ class _Service:
     """A collector that runs: its receiver's process and its decode worker."""
 
     def __init__(self, home: Home, collector: str, settings: CollectorSettings, listen: Sequence[str],
-                 receive_only: bool = False) -> None:
+                 receive_only: bool = False, with_metrics: bool = True) -> None:
         self._home, self._collector, self._settings, self._listen = home, collector, settings.collector, listen
+        self._with_metrics = with_metrics
         self._counters = places_of.open_counters(home, collector)
         self._pause = DecodePause(home.folder("segments"), home.document, self._counters)
         self._group = settings.group_of(collector)
@@ -134,6 +137,7 @@ class _Service:
         self._looked_ns = 0
         self._written_ns = 0
         self._committed_ns = clock.monotonic_ns()
+        self._endpoint: Endpoint | None = None
 
     def run(self) -> int:
         before = [signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)]
@@ -144,9 +148,12 @@ class _Service:
             code = self._start()
             if code:
                 return code
+            self._serve_metrics()
             code = self._collect()
         finally:
             self._end_child()
+            if self._endpoint is not None:
+                self._endpoint.stop()
             self._state = "stopped"
             self._write_status()
             for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
@@ -201,6 +208,11 @@ class _Service:
             self._child.wait(FLUSH_SECONDS_MAX)
         except subprocess.TimeoutExpired:
             log.error("collector", "the receiver does not end: its disk does not answer", pid=self._child.pid)
+
+    def _serve_metrics(self) -> None:
+        """After the receiver was started: a process with threads had better not fork."""
+        if self._with_metrics:
+            self._endpoint = metrics.serve(self._home)
 
     # decoding ---------------------------------------------------------------------------------------------------------
     def _collect(self) -> int:
@@ -257,6 +269,7 @@ class _Service:
             except RatemillError as error:
                 self._give_up_for_now(error)
             self._count()
+            self._measure()
             if now - self._committed_ns >= self._settings.segment_seconds * 1_000_000_000:
                 self._commit()
         if now - self._written_ns >= STATUS_NS:
@@ -295,6 +308,20 @@ class _Service:
         except RatemillError as error:
             self._give_up_for_now(error)
         self._count()
+        self._measure()
+
+    def _measure(self) -> None:
+        """Move what the worker did since the last time into its places."""
+        if self._worker is None:
+            return
+        work, at = self._worker.work.taken(), places_of.worker_at(0)
+        self._counters[at + places_of.WORKER_BLOCKS] += work.blocks
+        self._counters[at + places_of.WORKER_DATAGRAMS] += work.datagrams
+        self._counters[at + places_of.WORKER_FLOWS] += work.flows
+        self._counters[at + places_of.WORKER_DECODE_NS] += work.decode_ns
+        for commit_ns in work.commits_ns:
+            places_of.observe(self._counters, at + places_of.WORKER_COMMITS, places_of.DURATION_BOUNDS_NS, commit_ns)
+            self._counters[at + places_of.WORKER_COMMITTED_AT] = clock.now_ms()
 
     def _count(self) -> None:
         """Move what was committed since the last time into the shared figures."""
@@ -302,7 +329,8 @@ class _Service:
             return
         self._counters[DECODED] += self._worker.decoded
         self._counters[FLOWS] += self._worker.flows
-        self._worker.decoded = self._worker.flows = 0
+        self._counters[SEGMENTS] += self._worker.segments
+        self._worker.decoded = self._worker.flows = self._worker.segments = 0
         self._counters[DECODED_BLOCK] = self._worker.block
 
     def _give_up_for_now(self, error: RatemillError) -> None:
@@ -333,40 +361,3 @@ class _Service:
             files.write_whole(status_path(self._home, self._collector), json.dumps(status, indent=1).encode())
         except RatemillError as error:  # a full disk: the journal says it too, and receiving goes on
             log.warning("collector", error.message)
-
-
-def status_path(home: Home, collector: str) -> Path:
-    return home.folder("run") / f"collector-{collector}.json"
-
-
-def statuses(home: Home) -> list[dict[str, Any]]:
-    """The collectors that ran in this home, with the figures of this moment."""
-    found = []
-    for path in sorted(home.folder("run").glob("collector-*.json")):
-        try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            collector, running = told["collector"], runs(told)
-        except (OSError, ValueError, KeyError, TypeError):
-            log.warning("collector", f"{path} can't be read", hint="it is written anew by the next run")
-            continue
-        state = told["state"] if running or told["state"] == "stopped" else "killed"
-        places = places_of.read_places(home, collector)
-        found.append({**told, **asdict(places_of.figures_of(places)), "disk": asdict(places_of.disk_of(places)),
-                      "state": state, "running": running,
-                      "listeners": places_of.listeners_of(places, told["listeners"])})
-    return found
-
-
-def describe(home: Home) -> dict[str, Any]:
-    """One object over all collectors of a home: `collect status`."""
-    collectors = statuses(home)
-    names = list(asdict(places_of.Figures()))
-    total = {name: sum(one[name] for one in collectors) for name in names}
-    disks = [one["disk"] for one in collectors]
-    worst = max(disks, key=lambda disk: (Level[disk["level"].upper()], -disk["free"]), default=asdict(places_of.Disk()))
-    return {"running": any(one["running"] for one in collectors), **total, "disk": worst,
-            "collectors": [{**{name: one.get(name) for name in ("collector", "running", "state", "pid", "host")},
-                            **{name: one[name] for name in names},
-                            **{name: one.get(name) for name in ("listeners", "disk", "trouble", "group", "decodes", "at")}}
-                           for one in collectors],
-            "groups": group_service.describe(home)}

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from collector import segments
+from collector import segments, totals
 from collector.decoder import Decoder
 from collector.kernels import twins
 from collector.knowledge import Knowledge
@@ -27,7 +27,7 @@ from core.errors import DamagedFile
 from runtime import log
 from storage import files, sql
 from storage.home import Home
-from storage.journal import Damage, JournalReader
+from storage.journal import Block, Damage, JournalReader
 
 ExporterKey = tuple[bytes, int, int]
 
@@ -114,6 +114,28 @@ EXPORTER_COUNTS = (*EXPORTER_SUMS, "first", "last")
 
 
 # worker ---------------------------------------------------------------------------------------------------------------
+COMMITS_MEASURED_MAX = 1024
+"""Durations of commits that are kept for somebody to take."""
+
+
+@dataclass
+class Work:
+    """What a worker did, whether it was committed or has to be done again."""
+
+    blocks: int = 0
+    datagrams: int = 0
+    flows: int = 0
+    decode_ns: int = 0
+    commits_ns: list[int] = field(default_factory=list)
+
+    def taken(self) -> Work:
+        """What was done since this was last asked."""
+        done = Work(self.blocks, self.datagrams, self.flows, self.decode_ns, self.commits_ns)
+        self.blocks = self.datagrams = self.flows = self.decode_ns = 0
+        self.commits_ns = []
+        return done
+
+
 class Worker:
     """Decodes one collector's journal; the caller holds the collector's lock."""
 
@@ -139,6 +161,8 @@ class Worker:
         self.decoded = 0
         """Datagrams of committed segments since this worker began, whatever became of them."""
         self.flows = 0
+        self.segments = 0
+        self.work = Work()
 
     @property
     def block(self) -> int:
@@ -155,12 +179,7 @@ class Worker:
         count = 0
         for block in self._reader.blocks():
             self._take_damage()
-            body, is_whole = block.body, not self._decoded_before
-            if not is_whole:  # it was begun by the group that this collector was a member of
-                body, self._decoded_before = body_behind(body, self._decoded_before), 0
-            decoded = self._decoder.feed(body, block.head.number, self._builder.columns)
-            self._builder.add(decoded, block.head.number)
-            self._builder.dropped(block.head.last_received, block.head.kernel_drops)
+            is_whole = self._feed(block)
             if block.head.refused and is_whole:
                 self._builder.refuse(block.head.first_received, block.head.refused, block.head.number)
             if self._builder.is_full:
@@ -169,6 +188,21 @@ class Worker:
             if count >= blocks_max:
                 break
         return count
+
+    def _feed(self, block: Block) -> bool:
+        """Decode a block; False if the group that this collector was a member of had begun it, and only the rest is ours."""
+        began = clock.monotonic_ns()
+        body, is_whole = block.body, not self._decoded_before
+        if not is_whole:
+            body, self._decoded_before = body_behind(body, self._decoded_before), 0
+        decoded = self._decoder.feed(body, block.head.number, self._builder.columns)
+        self._builder.add(decoded, block.head.number)
+        self._builder.dropped(block.head.last_received, block.head.kernel_drops)
+        self.work.blocks += 1
+        self.work.datagrams += decoded.counts.datagrams
+        self.work.flows += decoded.counts.flows
+        self.work.decode_ns += clock.monotonic_ns() - began
+        return is_whole
 
     def _take_damage(self) -> None:
         """What can't be read is named in the log, and its datagrams are losses by name as far as their number is known."""
@@ -186,6 +220,7 @@ class Worker:
         """Store what was decoded since the last time. Raises RatemillError; then nothing of it counts."""
         if self._builder.is_empty:
             return
+        began = clock.monotonic_ns()
         block, datagrams = self._builder.block_last, self._builder.datagrams
         segment = self._builder.write()
         rows = exporter_rows(self._decoder.state)
@@ -196,11 +231,20 @@ class Worker:
             segments.register(connection, [segment], version)
             write_exporters(connection, self._collector, changed)
             self._knowledge.write(connection, self._decoder.state)
+            totals.add(connection, self._collector, segment.intake, segment.faults,
+                       {(row.exporter, row.domain, row.protocol): row.missing - self._missing_before(row) for row in changed},
+                       totals.skews(segment.intake))
             move_position(connection, self._collector, block, state)
         self._known, self._block = rows, block
         self.decoded += datagrams
         self.flows += segment.row["flows"]
+        self.segments += 1
+        self.work.commits_ns = [*self.work.commits_ns, clock.monotonic_ns() - began][-COMMITS_MEASURED_MAX:]
         sweep_states(self._home, self._collector, keep=self._home.path / state[0])
+
+    def _missing_before(self, row: ExporterRow) -> int:
+        known = self._known.get((row.exporter, row.domain, row.protocol))
+        return 0 if known is None else known.missing
 
     def close(self) -> None:
         """Let go of everything that is not committed."""

@@ -32,6 +32,7 @@ SECTIONS: dict[str, str] = {
     "tax": "core",
     "database": "storage",
     "run": "runtime",
+    "metrics": "runtime",
     "metering": "subscribers",
     "realm": "subscribers",
     "infrastructure": "subscribers",

@@ -186,7 +186,15 @@ intake = Table(  # what became of datagrams and records, for the balances; one r
     Column("flow_records", BigInteger, nullable=False),
     Column("not_a_flow", BigInteger, nullable=False),
     Column("faulted_records", BigInteger, nullable=False),
-    Column("waiting_sets", BigInteger, nullable=False),
+    Column("waiting_sets", BigInteger, nullable=False),  # sets that began to wait
+    Column("flows", BigInteger, nullable=False, server_default="0"),
+    Column("octets", BigInteger, nullable=False, server_default="0"),  # of these flows, raw
+    Column("templates", BigInteger, nullable=False, server_default="0"),
+    Column("options_templates", BigInteger, nullable=False, server_default="0"),
+    Column("counter_samples", BigInteger, nullable=False, server_default="0"),
+    Column("drop_samples", BigInteger, nullable=False, server_default="0"),
+    Column("released_sets", BigInteger, nullable=False, server_default="0"),
+    Column("expired_sets", BigInteger, nullable=False, server_default="0"),
     Column("twin", BigInteger, nullable=False, server_default="0"),  # copies of what another member of a group brought
     _count("missing"),  # units that the sequence numbers lack, less what came late; in the protocol's own unit
     _count("reordered"),
@@ -329,6 +337,39 @@ interface_counter = Table(  # octets that an interface had counted at an instant
     Column("out_octets", BigInteger, nullable=False),
     Column("source", Text, nullable=False),  # sflow or csv
     UniqueConstraint("exporter", "interface", "at", "source"),
+)
+exporter_total = Table(  # cumulative, per collector: what its commits held of each exporter, for metrics
+    "exporter_total",
+    metadata,
+    Column("collector", Text, primary_key=True),
+    Column("exporter", LargeBinary, primary_key=True),
+    Column("domain", BigInteger, primary_key=True),
+    Column("export_protocol", Integer, primary_key=True),
+    Column("flows", BigInteger, nullable=False),
+    Column("octets", BigInteger, nullable=False),  # raw
+    Column("templates", BigInteger, nullable=False),
+    Column("options_templates", BigInteger, nullable=False),
+    Column("data_records", BigInteger, nullable=False),
+    Column("options_records", BigInteger, nullable=False),
+    Column("not_a_flow", BigInteger, nullable=False),
+    Column("faulted_records", BigInteger, nullable=False),
+    Column("waiting_sets", BigInteger, nullable=False),  # that began to wait
+    Column("released_sets", BigInteger, nullable=False),
+    Column("expired_sets", BigInteger, nullable=False),
+    Column("counter_samples", BigInteger, nullable=False),
+    Column("drop_samples", BigInteger, nullable=False),
+    Column("missed", BigInteger, nullable=False),  # by sequence number, in the protocol's own unit; only ever grows
+    Column("recovered", BigInteger, nullable=False),  # of these, what came later after all
+    Column("skew_ms", BigInteger),  # arrival less export time when it last sent data; null without a clock
+)
+fault_total = Table(  # cumulative, per collector
+    "fault_total",
+    metadata,
+    Column("collector", Text, primary_key=True),
+    Column("exporter", LargeBinary, primary_key=True),
+    Column("domain", BigInteger, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
 )
 decoder_position = Table(  # up to which journal block a collector's datagrams are in segments, and the state after it
     "decoder_position",

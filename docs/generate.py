@@ -1,6 +1,6 @@
-"""Writes the reference pages from the code: commands, settings, schemas, faults. `make docs`; a test holds them up to date.
+"""Writes the reference pages from the code: commands, settings, schemas, faults, metrics. A test holds them up to date.
 
-python docs/generate.py            write docs/reference/*.md
+python docs/generate.py            write docs/reference/*.md (`make docs`)
 python docs/generate.py --check    exit 1 if a page differs, naming it
 """
 
@@ -148,11 +148,40 @@ def faults() -> str:
     return "\n".join(lines)
 
 
+METRIC_PARTS = {
+    "runtime.metrics": "The endpoint",
+    "collector.metrics": "Collectors",
+    "aggregation.metrics": "Aggregation (`ratemill run` only)",
+    "monitoring.metrics": "Processes and jobs (`ratemill run` only)",
+}
+
+
+def metrics() -> str:
+    """Every metric that an endpoint exposes."""
+    from monitoring.metrics import declared
+
+    lines = [
+        "# Metrics",
+        "",
+        "What `/metrics` answers, with every collector of the home; [the guide](../how-to/monitoring.md) says how to use it.",
+        "Figures by exporter are as of the last commit (`[collector] segment_seconds`); exporters beyond `[metrics]",
+        "exporters_max` are added up under `exporter=\"other\"`. Counters go on over restarts unless it says otherwise. A",
+        "histogram has the series `_bucket`, `_count` and `_sum`.",
+        "",
+    ]
+    for module, found in declared().items():
+        lines += [f"## {METRIC_PARTS[module]}", "", "| metric | kind | labels | meaning |", "|---|---|---|---|"]
+        lines += [f"| `{m.name}` | {m.kind} | {', '.join(m.labels)} | {m.what} |" for m in found]
+        lines.append("")
+    return "\n".join(lines)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands,
     "settings.md": settings,
     "schemas.md": schemas,
     "faults.md": faults,
+    "metrics.md": metrics,
 }
 
 

@@ -1,4 +1,4 @@
-"""The commands init, config, status, run, reconcile and demo."""
+"""The commands init, config, status, run, metrics, reconcile and demo."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from runtime.options import PERIOD, TO_FILE, period
 from runtime.output import chosen_format, emit_object, emit_rows, say
 
 config = typer.Typer(help="Check the settings.")
+metrics = typer.Typer(help="Figures for Prometheus.")
 
 
 def __getattr__(name: str) -> object:
@@ -85,7 +86,7 @@ def run() -> None:
     from runtime.supervisor import supervise
 
     home = context.home()
-    processes, jobs = gather()
+    processes, jobs = gather(home.document)
     supervise(home, processes, jobs)
 
 
@@ -104,6 +105,20 @@ def completeness(
     emit_rows(rows, [name for name in columns if by == "day" or name != "day"], to)
     for sentence in sentences:
         say(sentence)
+@metrics.command("serve")
+def serve_metrics() -> None:
+    """Answer Prometheus at [metrics] listen until SIGTERM: /metrics, /healthz, /readyz. `ratemill run` starts it."""
+    from monitoring.metrics import serve
+
+    serve(context.home())
+
+
+@metrics.command("print")
+def print_metrics() -> None:
+    """Print what a scrape would give, in Prometheus' text format."""
+    from monitoring.metrics import text
+
+    print(text(context.home()), end="")
 
 
 def reconcile(text: str = PERIOD) -> None:

@@ -157,7 +157,8 @@ def _start_collector(home: Any) -> tuple[subprocess.Popen[bytes], Path]:
     if jit.is_cold("collector.kernels.scan"):
         say("compiling the collector's kernels, once on this machine …")
     log = home.path / "run" / "demo-collector.log"
-    command = [sys.executable, "-m", "cli", "--home", str(home.path), "collect", "run", "--listen", "127.0.0.1:0"]
+    command = [sys.executable, "-m", "cli", "--home", str(home.path), "collect", "run", "--listen", "127.0.0.1:0",
+               "--no-metrics"]
     with log.open("wb") as stream:
         # A group of its own: Ctrl-C reaches the demo, which then stops the collector in good order.
         process = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True)

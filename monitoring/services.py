@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from core.settings import Document
+from runtime.settings import metrics_settings
 from runtime.supervisor import Job, Process
 
 
-def gather() -> tuple[Sequence[Process], Sequence[Job]]:
-    """All processes and jobs, in the order in which data flows."""
+def gather(document: Document) -> tuple[Sequence[Process], Sequence[Job]]:
+    """All processes and jobs, in the order in which data flows; the endpoint of the metrics if there is to be one."""
     from aggregation import jobs as aggregation
     from collector import jobs as collector
 
     processes = [*collector.PROCESSES]
+    if metrics_settings(document).listen:
+        processes.append(Process("metrics", ("metrics", "serve")))
     jobs = [*collector.JOBS, *aggregation.JOBS]
     names = [process.name for process in processes] + [job.name for job in jobs]
     assert len(names) == len(set(names)), f"two parts have one name: {names}"

@@ -44,7 +44,7 @@ def test_every_registered_job_can_be_found_by_its_process() -> None:
 
     from monitoring.services import gather
 
-    processes, jobs = gather()
+    processes, jobs = gather({})
     assert all(isinstance(process, Process) for process in processes)
     assert jobs
     for job in jobs:
