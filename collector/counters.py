@@ -125,14 +125,6 @@ class Disk:
     decode_paused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """Counts by bound, not cumulative, the last one without a bound; and the sum of what was counted."""
-
-    counts: tuple[int, ...]
-    total: int
-
-
 def counters_path(home: Home, collector: str) -> Path:
     return home.folder("run") / f"collector-{collector}.counters"
 
