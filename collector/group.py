@@ -66,7 +66,7 @@ class GroupWorker:
         self._decoder = Decoder(self._settings, state, group)
         self._known = worker.exporter_rows(self._decoder.state)
         self._builder = segments.SegmentBuilder(home, group.name, worker.settings_digest(self._settings),
-                                                self._settings.collector.compression)
+                                                self._settings.collector.compression, self._settings.collector.threads)
         self._merger = Merger(home.folder("journal"), group, places)
         self._before = places
         self._counters = [places_of.open_counters(home, name) for name in group.members]

@@ -167,7 +167,7 @@ class _Session:
         self._gained: dict[worker.ExporterKey, ExporterRow] = {}
         self._id = self._name()
         self._builder = segments.SegmentBuilder(home, self._id, worker.settings_digest(settings),
-                                                settings.collector.compression)
+                                                settings.collector.compression, settings.collector.threads)
         self._written: list[segments.Segment] = []
         self._writer: JournalWriter | None = None
         self._block = 0

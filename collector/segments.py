@@ -9,6 +9,7 @@ left and is swept. Its identity is a digest over its columns, whatever the batch
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -81,11 +82,16 @@ class Refusal:
 class SegmentBuilder:
     """Takes what the decoder gives until it is enough for a segment; flows go out to the file by the batch."""
 
-    def __init__(self, home: Home, collector: str, settings_digest: str, compression: str = "lz4") -> None:
+    def __init__(self, home: Home, collector: str, settings_digest: str, compression: str = "lz4", threads: int = 1) -> None:
+        """With two `threads`, one stores a batch while the caller decodes the next one; nothing else is different."""
         self._home, self._collector, self._settings_digest = home, collector, settings_digest
         self._compression = None if compression == "none" else compression
         self.columns = FlowColumns(BATCH_FLOWS)
-        """Where the decoder puts the flows of the blocks that are added next."""
+        """Where the decoder puts the flows of the blocks that are added next; others after each `add`."""
+        self._other_columns = FlowColumns(BATCH_FLOWS if threads > 1 else 0)
+        self._has_thread = threads > 1
+        self._thread: ThreadPoolExecutor | None = None
+        self._storing: Future[None] | None = None
         self._drops_last = 0
         self._begin()
 
@@ -138,20 +144,38 @@ class SegmentBuilder:
         self._refusals.append(Refusal(received, datagrams))
 
     def _store(self) -> None:
-        """Move the flows from memory into the file."""
-        rows = self.columns.rows()
+        """Move the flows from memory into the file, or have it done. Raises RatemillError, perhaps of the batch before."""
+        self._wait()
+        full = self.columns
+        self._stored += full.used
+        if not self._has_thread:
+            self._put(full)
+            return
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "store")
+        self.columns, self._other_columns = self._other_columns, full
+        self._storing = self._thread.submit(self._put, full)
+
+    def _put(self, columns: FlowColumns) -> None:
+        rows = columns.rows()
         if self._file is None:
             self._file = _SegmentFile(self._home, self._collector, self._compression)
         self._survey.add(rows)
         self._unrated.add(rows)
         self._file.write(rows)
-        self._stored += self.columns.used
-        self.columns.clear()
+        columns.clear()
+
+    def _wait(self) -> None:
+        """Until the batch that is being stored is stored. Raises RatemillError."""
+        if self._storing is not None:
+            storing, self._storing = self._storing, None
+            storing.result()
 
     def write(self) -> Segment:
         """Finish the file and begin anew. Raises RatemillError; what was added is lost then, and must be decoded again."""
         assert self.block_first is not None, "a segment has blocks"
         self._store()
+        self._wait()
         assert self._file is not None, "flows are stored"
         intake = sum_intake([part.intake for part in self._parts], self._refusals)
         extent = self._survey.extent()
@@ -174,8 +198,12 @@ class SegmentBuilder:
 
     def abandon(self) -> None:
         """Forget what was added."""
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = self._storing = None
         if self._file is not None:
             self._file.abandon()
+        self._other_columns.clear()
         self._begin()
 
 

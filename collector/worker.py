@@ -155,7 +155,7 @@ class Worker:
         self._knowledge = Knowledge(collector)
         self._reader = JournalReader(home.folder("journal"), collector, position.block + 1)
         self._builder = segments.SegmentBuilder(home, collector, settings_digest(self._settings),
-                                                self._settings.collector.compression)
+                                                self._settings.collector.compression, self._settings.collector.threads)
         self._saved: Path | None = None
         self._named = 0
         self.decoded = 0

@@ -225,19 +225,6 @@ segment_slot = Table(  # scaled octets of a segment's flows by UTC quarter hour 
     Column("slot", BigInteger, primary_key=True),
     Column("octets", BigInteger, nullable=False),
 )
-interface_counter = Table(  # samples of the octet counters of interfaces; as unsigned 64 bit, in two's complement
-    "interface_counter",
-    metadata,
-    _id(),
-    Column("segment_id", BigInteger, ForeignKey("segment.id")),  # null: imported
-    Column("exporter", LargeBinary, nullable=False),
-    Column("interface", BigInteger, nullable=False),
-    Column("at", BigInteger, nullable=False),
-    Column("in_octets", BigInteger, nullable=False),
-    Column("out_octets", BigInteger, nullable=False),
-    Column("source", Text, nullable=False),  # sflow or csv
-    UniqueConstraint("exporter", "interface", "at", "source"),
-)
 kernel_drop = Table(  # datagrams that the kernel dropped, as a collector last read it in each quarter hour; cumulative
     "kernel_drop",
     metadata,
