@@ -1412,7 +1412,7 @@ def scan(data: Any, words: Any, state: Any, limits: Any, results: Any, kinds: An
                 read_samples(data, at + head, stop, load_be32(data, at + head - 4), state, limits, results, kind)
             else:
                 read_fixed(data, at + head, stop, load_be16(data, at + 2), state, limits, results, kind)
-            read_sequence(state, limits, results, waiting_before)
+            read_sequence(state, results, waiting_before)
             measure(results, protocol != SFLOW and data[entry + 18] & RECEIVED_UNKNOWN == 0)
         if head >= 0:
             close_datagram(state, results)

@@ -48,7 +48,8 @@ def test_no_two_things_have_one_place() -> None:
                 counters.REFUSED, counters.LOST, counters.DURABLE_BLOCK, counters.OWED, counters.RECEIVE_ERRORS,
                 counters.STALLED_NS, counters.LOOKED_AT, counters.JOURNAL_OCTETS, counters.JOURNAL_BLOCKS,
                 counters.JOURNAL_FAILING, counters.DISK_FREE, counters.DISK_RESERVE, counters.DISK_WARNING, counters.DISK_LEVEL]
-    decoder = [counters.DECODED, counters.DECODED_BLOCK, counters.FLOWS, counters.SEGMENTS, counters.DECODE_PAUSED]
+    decoder = [counters.DECODED, counters.DECODED_BLOCK, counters.FLOWS, counters.SEGMENTS, counters.DECODE_PAUSED,
+               counters.DECODED_PART]
     assert max(receiver) < min(decoder)
     assert max(decoder) < counters.LISTENERS
     listeners = [counters.listener_at(number) for number in range(counters.LISTENERS_MAX)]
@@ -57,7 +58,7 @@ def test_no_two_things_have_one_place() -> None:
         range(counters.DATAGRAM_SIZES, counters.DATAGRAM_SIZES + len(counters.SIZE_BOUNDS) + 2),
         range(counters.JOURNAL_SYNCS, counters.JOURNAL_SYNCS + len(counters.DURATION_BOUNDS_NS) + 2),
         *(range(counters.worker_at(n), counters.worker_at(n) + counters.WORKER_WIDTH) for n in range(counters.WORKERS_MAX)),
-        range(counters.STREAMS, counters.STREAMS + counters.STREAMS_WIDTH),
+        range(counters.STREAM_RECEIVED, counters.SESSIONS_JOURNALED + 1),
     ]
     used = receiver + decoder + [place for span in spans for place in span]
     assert len(used) == len(set(used))
