@@ -7,8 +7,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from exact_streams import Collector, Stream, collecting, exporters, free_port, intake, make_home, wait_until
 from harness import rows, run_cli
-from running_collector import Collector, Stream, collecting, exporters, free_port, intake, make_home, wait_until
 
 PROTOCOLS = ("v5", "ipfix", "v9", "sflow")
 BY_RECORDS = ("v5", "ipfix")
