@@ -1,21 +1,26 @@
-"""Run the scenarios named on the command line, or all of them."""
+"""Run the scenarios named on the command line, or all of them; `NAME --help` tells the options of one."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
 
-SCENARIOS = ("start", "decode", "aggregate", "documents")
+SCENARIOS = ("start", "decode", "receive", "aggregate", "documents")
 
 
-def main(names: list[str]) -> int:
-    """Returns 2 for a name that is no scenario."""
-    unknown = [name for name in names if name not in SCENARIOS]
-    if unknown:
-        print(f"no scenario {unknown[0]}; there are {', '.join(SCENARIOS)}", file=sys.stderr)
+def main(words: list[str]) -> int:
+    """Returns 2 for a name that is no scenario, or for options of several at once."""
+    names = [word for word in words if word in SCENARIOS]
+    rest = [word for word in words if word not in SCENARIOS]
+    if rest and (len(names) != 1 or words[0] not in SCENARIOS):
+        print(f"no scenario {rest[0]}; there are {', '.join(SCENARIOS)}", file=sys.stderr)
         return 2
     for name in names or SCENARIOS:
-        import_module(f"benchmarks.{name}").run()
+        scenario = import_module(f"benchmarks.{name}")
+        if rest and not hasattr(scenario, "main"):
+            print(f"{name} has no options", file=sys.stderr)
+            return 2
+        scenario.main(rest) if rest else scenario.run()
     return 0
 
 

@@ -1,44 +1,99 @@
-"""Decoding of a stored journal on one core, against copying the same octets (the memory's limit)."""
+"""Decoding of a stored journal: scan, decode, both, and all of it up to segments on disk; against copying the same octets.
+
+    python -m benchmarks decode [--protocol v9] [--runs 5] [--part kernels|stream|stored] [--workers 1,2]
+
+`kernels`: scan and decode alone, block after block, one core (the limit: memory; each octet of the journal is read once and
+each octet of a row is written once). `stream`: what `Decoder.feed` does. `stored`: a journal in memory (/dev/shm) → segments.
+"""
 
 from __future__ import annotations
 
+import argparse
+import inspect
+import os
+import statistics
 import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measure import Figure, median_seconds, tell
-from collector import settings
+from benchmarks import processes, traffic
+from benchmarks.measure import RUNS, Figure, median_ratio, median_seconds, memory_bandwidth, tell
+from collector import settings, worker
+from collector.columns import FlowColumns
 from collector.decoder import Decoder
 from collector.exporter import commands, encode
 from core import clock
 from core.addresses import parse_address
+from storage.home import Home
+from storage.journal import HEADER_SIZE, BlockHead, JournalWriter
 
 FLOWS = 240_000
 BLOCK_DATAGRAMS = 2000
+STORED_CYCLES = 40
+PARTS = ("kernels", "stream", "stored")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A protocol's blocks, as the receiver would write them."""
+
+    protocol: str
+    blocks: list[NDArray[np.uint8]]
+    flows: int
+
+    @property
+    def octets(self) -> int:
+        return sum(block.size for block in self.blocks)
 
 
 def run() -> None:
-    """Flows a second for each protocol, scan and decode together."""
-    for protocol in encode.PROTOCOLS:
-        columns = commands.random_flows(FLOWS, 1, protocol, clock.now_ms())
-        datagrams = encode.encode(columns, protocol, domain=1)
-        blocks = _blocks([datagrams.payload(index) for index in range(len(datagrams))])
-        octets = sum(block.size for block in blocks)
+    """All parts of all protocols."""
+    main([])
 
-        def decode(blocks: list[NDArray[np.uint8]] = blocks) -> None:
-            decoder = Decoder(settings.from_document({}))
-            flows = sum(decoder.feed(block, number).counts.flows for number, block in enumerate(blocks))
-            assert flows == FLOWS, (flows, FLOWS)
 
-        decoding = median_seconds(decode)
-        copying = median_seconds(lambda blocks=blocks: [block.copy() for block in blocks])
-        tell(Figure("decode", f"{protocol} scan and decode, one core", FLOWS / decoding / 1e6, "M flows/s",
-                    f"copying the same {octets / 1e6:.0f} MB", copying / decoding))  # fmt: skip
+def main(words: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks decode")
+    parser.add_argument("--protocol", choices=encode.PROTOCOLS, action="append", help="only this one; may be repeated")
+    parser.add_argument("--part", choices=PARTS, action="append", help="only this part; may be repeated")
+    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--workers", default="1,2", help="stored: numbers of workers to compare, the first with all others")
+    asked = parser.parse_args(words)
+    parts = asked.part or PARTS
+    bandwidth = memory_bandwidth()
+    tell(Figure("decode", "one core copies memory", bandwidth / 1e9, "GB/s", "itself", 1.0))
+    for protocol in asked.protocol or encode.PROTOCOLS:
+        stream = _stream(protocol)
+        if "kernels" in parts:
+            _kernels(stream, asked.runs, bandwidth)
+        if "stream" in parts:
+            _feed(stream, asked.runs)
+        if "stored" in parts and protocol in traffic.PROTOCOLS:
+            _stored(protocol, asked.runs, [int(number) for number in asked.workers.split(",")])
+
+
+def _stream(protocol: str) -> Stream:
+    """v5, v9 and IPFIX as in the scenario `receive`; sFlow as our exporter makes it."""
+    if protocol in traffic.PROTOCOLS:
+        what = traffic.make(protocol, FLOWS // 25)
+        payloads, flows = what.payloads(), int(what.records.sum())
+        for index, before in enumerate(np.concatenate([[0], np.cumsum(what.units)[:-1]]).tolist()):
+            number = int(before).to_bytes(4, "big")
+            payloads[index] = (
+                payloads[index][: what.sequence_at] + number + payloads[index][what.sequence_at + 4 :]
+            )
+        return Stream(protocol, _blocks(payloads), flows)
+    columns = commands.random_flows(FLOWS, 1, protocol, clock.now_ms())
+    datagrams = encode.encode(columns, protocol, domain=1)
+    return Stream(protocol, _blocks([datagrams.payload(index) for index in range(len(datagrams))]), FLOWS)
 
 
 def _blocks(payloads: list[bytes]) -> list[NDArray[np.uint8]]:
-    """Journal bodies, as the receiver would write them."""
+    """Journal bodies."""
     address, now = parse_address("192.0.2.1"), clock.now_ms()
     blocks = []
     for first in range(0, len(payloads), BLOCK_DATAGRAMS):
@@ -48,5 +103,120 @@ def _blocks(payloads: list[bytes]) -> list[NDArray[np.uint8]]:
                 struct.pack("<qIHHBBHI16s16s", now, len(payload), 2055, 2055, 17, 4, 0, 0, address, address) + payload
             )
             body += b"\x00" * (-len(body) % 8)
-        blocks.append(np.frombuffer(bytes(body), np.uint8))
+        aligned = np.frombuffer(bytes(body), np.uint64).copy()
+        blocks.append(aligned.view(np.uint8))
     return blocks
+
+
+def _kernels(stream: Stream, runs: int, bandwidth: float) -> None:
+    """Scan alone and decode alone, by the time of each block."""
+    scanned, decoded = [], []
+    row_octets = 0
+    for turn in range(runs + 1):
+        decoder, columns = Decoder(settings.from_document({})), FlowColumns()
+        scanning = decoding = 0
+        for number, block in enumerate(stream.blocks):
+            begun = time.perf_counter_ns()
+            decoder._begin(len(block))
+            decoder._scan(block, block.view(np.uint64), number)
+            between = time.perf_counter_ns()
+            first, count = decoder._decode(block, columns)
+            decoding += time.perf_counter_ns() - between
+            scanning += between - begun
+            row_octets = sum(column.nbytes // len(column) for column in columns.arrays)
+            decoder._collect(columns, first, count)
+            columns.clear()
+        if turn:
+            scanned.append(scanning / 1e9)
+            decoded.append(decoding / 1e9)
+    limit = (stream.octets + stream.flows * row_octets) / bandwidth
+    for what, taken in (("scan alone", scanned), ("decode alone", decoded)):
+        median = statistics.median(taken)
+        tell(Figure("decode", f"{stream.protocol} {what}, one core", stream.flows / median / 1e6, "M flows/s",
+                    f"the memory's limit ({stream.octets / stream.flows:.0f} octets in, {row_octets} out a flow)",
+                    limit / median, {"runs": [f"{stream.flows / one / 1e6:.1f}" for one in taken]}))  # fmt: skip
+
+
+def _feed(stream: Stream, runs: int) -> None:
+    """Scan, decode and what is counted, as `collect run` does it."""
+
+    def decode() -> None:
+        decoder, columns, flows = Decoder(settings.from_document({})), FlowColumns(), 0
+        for number, block in enumerate(stream.blocks):
+            flows += decoder.feed(block, number, columns).counts.flows
+            columns.clear()
+        assert flows == stream.flows, (flows, stream.flows)
+
+    decoding = median_seconds(decode, runs)
+    copying = median_seconds(lambda: [block.copy() for block in stream.blocks], runs)
+    tell(Figure("decode", f"{stream.protocol} scan and decode, one core", stream.flows / decoding / 1e6, "M flows/s",
+                f"copying the same {stream.octets / 1e6:.0f} MB", copying / decoding))  # fmt: skip
+
+
+# a stored journal -----------------------------------------------------------------------------------------------------
+def _store(home: Home, protocol: str) -> int:
+    """A journal of one exporter that goes on and on, as the receiver would have written it; returns its datagrams."""
+    what = traffic.make(protocol)
+    writer = JournalWriter(home.folder("journal"), "main")
+    sequence, datagrams = 0, 0
+    for _ in range(STORED_CYCLES):
+        payloads = what.payloads()
+        for index, units in enumerate(what.units.tolist()):
+            number = (sequence & 0xFFFFFFFF).to_bytes(4, "big")
+            payloads[index] = (
+                payloads[index][: what.sequence_at] + number + payloads[index][what.sequence_at + 4 :]
+            )
+            sequence += units
+        for body in _blocks(payloads):
+            now = clock.now_ms()
+            count = min(BLOCK_DATAGRAMS, len(payloads) - datagrams % len(payloads))
+            framed = np.concatenate([np.zeros(HEADER_SIZE, np.uint8), body])
+            writer.append(BlockHead(writer.next_block, count, now, now), framed)
+            datagrams += count
+    writer.close()
+    return datagrams
+
+
+def _decoding(workers: int) -> Callable[[Home], int] | None:
+    """How a stored journal is decoded by so many workers, None if this version has only one."""
+    if "workers" in inspect.signature(worker.decode_available).parameters:
+        return lambda home: worker.decode_available(home, "main", workers=workers)  # type: ignore[call-arg]
+    return (lambda home: worker.decode_available(home, "main")) if workers == 1 else None
+
+
+def _stored(protocol: str, runs: int, numbers: list[int]) -> None:
+    """Scan, decode, segments and SQL from a stored journal of one exporter, by one worker and by several."""
+    taken: dict[int, list[float]] = {}
+    flows = traffic.make(protocol).records_of(STORED_CYCLES * len(traffic.make(protocol).sizes))
+    for number in numbers:
+        if _decoding(number) is None:
+            print(f"{'':<12}{protocol}: this version decodes with one worker; the row for {number} is left out")
+        elif number > len(os.sched_getaffinity(0)):
+            print(f"{'':<12}{protocol}: {number} workers need {number} cores")
+        else:
+            taken[number] = []
+    for turn in range(runs + 1):
+        for number, times in taken.items():
+            with processes.folder() as work:
+                home = _home(work / "home")
+                stored = _store(home, protocol)
+                decode = _decoding(number)
+                assert decode is not None, "it was asked before"
+                begun = time.perf_counter()
+                done = decode(home)
+                if turn:
+                    times.append(time.perf_counter() - begun)
+                assert done == stored, (done, stored)
+    for number, times in taken.items():
+        first = taken[numbers[0]]
+        tell(Figure("decode", f"{protocol} stored journal to segments, {number} worker{'s' * (number > 1)}",
+                    flows / statistics.median(times) / 1e6, "M flows/s", f"{numbers[0]} worker", median_ratio(first, times),
+                    {"runs": [f"{flows / one / 1e6:.2f}" for one in times]}))  # fmt: skip
+
+
+def _home(folder: Path) -> Home:
+    folder.mkdir(parents=True)
+    (folder / "ratemill.toml").write_text('[collector]\ncompression = "none"\n[time]\nskew_seconds_max = 0\n')
+    home = Home(folder)
+    home.create()
+    return home

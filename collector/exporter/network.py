@@ -75,10 +75,13 @@ class Manifest:
     duplicated_datagrams: int
     reordered_datagrams: int
     missing: int
+    sizes: dict[int, int]
+    """Records in a datagram → how many such datagrams went out, copies not counted: converts one into the other."""
 
     def document(self) -> dict[str, Any]:
         """As JSON: what was done, and what must be found."""
         told = asdict(self)
+        told["sizes"] = {str(size): count for size, count in self.sizes.items()}
         told["made"] = {"datagrams": self.datagrams - self.duplicated_datagrams + self.lost_datagrams,
                         "records": self.records + self.lost_records, "octets": self.octets + self.lost_octets}
         told["collector"] = {"received": self.datagrams, "flows": self.records, "octets": self.octets,
@@ -101,7 +104,12 @@ def describe(datagrams: Datagrams, delivery: Delivery, source: str, domain: int,
         octets=int(datagrams.flow_octets[arrived].sum()), template_datagrams=int(datagrams.is_template.sum()),
         lost_datagrams=int(lost.sum()), lost_records=int(datagrams.records[lost].sum()),
         lost_octets=int(datagrams.flow_octets[lost].sum()), duplicated_datagrams=int(delivery.is_copy.sum()),
-        reordered_datagrams=int(late), missing=missing)
+        reordered_datagrams=int(late), missing=missing, sizes=_sizes(datagrams.records[arrived]))
+
+
+def _sizes(records: NDArray[np.int64]) -> dict[int, int]:
+    sizes, counts = np.unique(records, return_counts=True)
+    return dict(zip(sizes.tolist(), counts.tolist(), strict=True))
 
 
 def add_up(manifests: list[Manifest]) -> dict[str, Any]:

@@ -219,6 +219,7 @@ def open_domain(state: Any, limits: Any, high: Any, low: Any, domain: int, proto
     row["last"] = received
     row["sflow_boot"] = -1
     row["intake"] = -1
+    state.sequences[index]["begun"] = 0
     at = configured_row(limits.exporters, high, low)
     if at >= 0:
         row["configured"] = limits.exporter_values[at, 0]

@@ -393,6 +393,15 @@ def judge_conventions(row: Any, trials: Any, note: Any) -> Any:
     return winner, disputed
 
 
+@inline_kernel
+def is_suspected(trials: Any) -> Any:
+    """Whether any other convention has been right lately where the present one was not."""
+    for k in range(CONVENTIONS):
+        if trials[k] > 0:
+            return True
+    return False
+
+
 @kernel
 def adopt(domain: Any, row: Any, trials: Any, convention: int, note: Any) -> None:
     """The exporter numbers in another way: take back what it was charged, and go on from this datagram."""
@@ -400,7 +409,8 @@ def adopt(domain: Any, row: Any, trials: Any, convention: int, note: Any) -> Non
     domain["reordered"] = max(domain["reordered"] - row["disputed_reordered"], 0)
     domain["restarts"] = max(domain["restarts"] - row["disputed_restarts"], 0)
     row["convention"] = convention
-    trials[:] = 0
+    for k in range(CONVENTIONS):
+        trials[k] = 0
     row["gaps"] = 0
     row["before"] = 0
     units = units_of(convention, note["protocol"], note["records"], note["options"])
@@ -409,8 +419,21 @@ def adopt(domain: Any, row: Any, trials: Any, convention: int, note: Any) -> Non
 
 
 @kernel
+def begin(row: Any, trials: Any) -> None:
+    """Nothing is known: the row is new, or was another domain's."""
+    row["epoch"] = row["gaps"] = row["before"] = row["has_boot"] = row["stray_disputed"] = 0
+    row["convention"] = STANDARD
+    row["last_whole"] = 0
+    row["disputed_missing"] = row["disputed_reordered"] = row["disputed_restarts"] = 0
+    for k in range(CONVENTIONS):
+        trials[k] = 0
+
+
+@kernel
 def hear(domain: Any, row: Any, gaps: Any, trials: Any, note: Any) -> None:
     """Account for one datagram."""
+    if not row["begun"]:
+        begin(row, trials)
     convention = row["convention"]
     units = units_of(convention, note["protocol"], note["records"], note["options"])
     at = (note["sequence"] - units) & WORD if is_after(convention) else note["sequence"]
@@ -428,7 +451,7 @@ def hear(domain: Any, row: Any, gaps: Any, trials: Any, note: Any) -> None:
             row["disputed_restarts"] += domain["restarts"] - restarts
         if winner >= 0:
             adopt(domain, row, trials, winner, note)
-        if winner >= 0 or trials.max() <= 0:
+        if winner >= 0 or not is_suspected(trials):
             row["disputed_missing"] = row["disputed_reordered"] = row["disputed_restarts"] = 0
     row["last"] = note["sequence"]
     row["last_records"] = note["records"]
