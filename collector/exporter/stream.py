@@ -97,10 +97,11 @@ def transmit(datagrams: Datagrams, order: NDArray[np.int64], to: Target, *, sour
     except ssl.SSLCertVerificationError as error:
         raise RatemillError(f"the certificate of {to} is not believed: {error.verify_message}",
                             "give the CA that signed it with --ca, and the host by a name that it holds") from error
-    except ssl.SSLError as error:
-        raise RatemillError(f"TLS with {to} failed: {error.reason or error}",
-                            "is it a TLS port, and does it want a certificate (--certificate, --key)?") from error
     except OSError as error:
+        if to.context is not None and not isinstance(error, ConnectionRefusedError | TimeoutError | socket.gaierror):
+            why = error.reason if isinstance(error, ssl.SSLError) and error.reason else error.strerror or error
+            raise RatemillError(f"TLS with {to} failed: {why}",
+                                "is it a TLS port, and does it believe the certificate (--certificate, --key)?") from error
         raise RatemillError(f"sending to {to} failed: {error.strerror or error}",
                             "see whether the collector runs and listens there: `ratemill collect status`") from error
 
