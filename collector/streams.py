@@ -47,7 +47,8 @@ STOP_SECONDS = 5.0
 TIDY_NS = 1_000_000_000
 COMPLAINT_NS = 10_000_000_000
 BACKLOG = 256
-ACCEPTS_MAX = 64
+ACCEPTS_MAX = 8
+"""Connections accepted in a turn: a client that comes and goes quickly does not look like many."""
 _DESCRIPTORS_BESIDE = 256
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 """A peer that vanished without a word is noticed after two minutes."""
@@ -304,13 +305,12 @@ class Streams(threading.Thread):
         if self._cutter.was_held:
             self._forgive()
         again, self._again = self._again, []
-        for key, _ in self._selector.select(0 if again else self._cutter.seconds_left()):
-            if isinstance(key.data, StreamListener):
-                self._accept(key.data)
-            elif key.data not in again:
-                self._serve_one(key.data)
-        for session in again:
+        ready = [key.data for key, _ in self._selector.select(0 if again else self._cutter.seconds_left())]
+        for session in [*again, *(one for one in ready if isinstance(one, _Session) and one not in again)]:
             self._serve_one(session)
+        for listener in ready:  # last: those that have gone make room
+            if isinstance(listener, StreamListener):
+                self._accept(listener)
         self._cutter.hand_over(only_if_due=True)
         if clock.monotonic_ns() - self._tidied >= TIDY_NS:
             self._tidy()

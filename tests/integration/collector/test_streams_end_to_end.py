@@ -101,7 +101,7 @@ def test_what_is_sent_over_udp_tcp_and_tls_is_reported_to_the_last_record(tmp_pa
             _send(f"tls://127.0.0.1:{tls}", "127.0.0.8", Tls(_shown(home)[1], *_shown(stranger)[3::2]))
         with socket.create_connection(("127.0.0.1", tls)) as plain:
             plain.sendall(ipfix(framed(2, template(256, BASIC))))
-            plain.recv(100)
+            wait_until(lambda: counters.figures(home, "main").handshakes_failed == 3)
         live = _status(home)
         assert (live["sessions"], live["handshakes_failed"]) == (7, 3)
         addresses = [listener["address"] for listener in live["collectors"][0]["listeners"]]
@@ -207,7 +207,8 @@ def test_a_kill_in_the_middle_of_a_stream_counts_what_was_durable_once(tmp_path:
     assert sorted(flow["octets"] for flow in _flows(home)) == sorted(durable)
     assert len(set(durable)) == len(durable)
     row = _exporters(home)["127.0.0.1", 7]
-    assert (row["sessions"], row["sessions_ended"], row["missing"], row["restarts"]) == (0, 3, 0, 0)
+    begun = sum(entry.flags & 2 for entry in entries_of(home)) // 2
+    assert (row["sessions"], row["sessions_ended"], row["missing"], row["restarts"]) == (0, begun, 0, 0)
 
 
 def test_a_thousand_reconnects_leave_memory_flat(tmp_path: Path) -> None:
@@ -261,7 +262,8 @@ def test_what_softflowd_sends_over_tcp_is_what_its_capture_holds(tmp_path: Path)
     flows = _flows(home)
     assert sum(flow["octets"] for flow in flows) == 2 * octets
     assert sum(flow["packets"] for flow in flows) == 2 * 3000
-    assert all(row["missing"] == 0 and row["faulted"] == 0 for row in _exporters(home).values())
+    # Its sequence number counts the records of its own message too, and not those of options: no measure of loss.
+    assert [(row["faulted"], row["sessions_ended"]) for row in _exporters(home).values()] == [(0, 2)]
 
 
 # exporters behind a NAT -----------------------------------------------------------------------------------------------
