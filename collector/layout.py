@@ -38,6 +38,7 @@ DOMAIN = _record(
 SEQUENCE = _record(
     "begun", "epoch",  # epochs: from one start of the exporter to the next
     "begin", "expected", "heard", "began",  # this epoch: first place known, next place, datagrams, arrival of the first
+    "begin_clock",  # what the exporter's clock (sFlow: its uptime) said at the first place known
     "boot", "arrival_boot", "uptime", "has_boot",  # clock and arrival less uptime, modulo 2^32 ms; newest uptime
     "gaps", "forgot", "forgotten",  # how many gaps are remembered; whether one was forgotten, end of the newest such
     "before", "before_expected", "before_boot", "before_arrival_boot",  # the epoch before; how long it is looked for

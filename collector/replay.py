@@ -297,7 +297,7 @@ class _Session:
         rows = []
         for key, gained in self._gained.items():
             old = kept.get(key)
-            before = None if old is None else ExporterRow(*key, *(getattr(old, name) for name in worker.EXPORTER_COUNTS))
+            before = None if old is None else ExporterRow(*key, **{name: getattr(old, name) for name in worker.EXPORTER_COUNTS})
             rows.append(_added(before, gained))
         worker.write_exporters(connection, STATE_ID, rows)
 

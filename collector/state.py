@@ -37,15 +37,15 @@ class ExporterRow:
     restarts: int
     faulted: int
     waiting: int
-    sessions: int
-    """Transport sessions that are told apart now: TCP, TLS, and source ports with `exporter_key = "address_port"`."""
-    sessions_ended: int
-    recycled: int
-    """Sessions that were forgotten for want of room: ports of a NAT that were idle for longest."""
-    drop_samples: int
-    """Packets that the exporter says it discarded (sFlow)."""
     first: int
     last: int
+    sessions: int = 0
+    """Transport sessions that are told apart now: TCP, TLS, and source ports with `exporter_key = "address_port"`."""
+    sessions_ended: int = 0
+    recycled: int = 0
+    """Sessions that were forgotten for want of room: ports of a NAT that were idle for longest."""
+    drop_samples: int = 0
+    """Packets that the exporter says it discarded (sFlow)."""
 
 
 _ROWED = {"domains": ("domains", layout.DOMAIN), "templates": ("templates", layout.TEMPLATE),

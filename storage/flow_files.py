@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from core import schemas
 from core.errors import DamagedFile
+from storage import kernels_runs as kernels
 
 RUN_ROWS = 8
 """A column is stored as runs if they are this long on average."""
@@ -57,13 +58,11 @@ class BatchEncoder:
 
 def _run_starts(values: NDArray[Any]) -> NDArray[np.int64]:
     """Indexes at which a run of equal values begins."""
-    if not len(values):
-        return np.zeros(0, np.int64)
-    words = np.ascontiguousarray(values).view(np.uint64).reshape(len(values), 2) if values.ndim == 2 else values
-    changes = words[1:] != words[:-1]
-    if changes.ndim == 2:
-        changes = changes[:, 0] | changes[:, 1]
-    return np.concatenate([[0], np.flatnonzero(changes) + 1])
+    starts = np.empty(max(len(values), 1), np.int64)
+    settled = np.require(values, requirements=["C", "A", "W"])
+    if settled.ndim == 2:
+        return starts[: kernels.run_starts_of_pairs(settled.view(np.uint64).reshape(-1, 2), starts)]
+    return starts[: kernels.run_starts(settled, starts)]
 
 
 def is_flow_schema(schema: pa.Schema, names: Sequence[str] = tuple(schemas.FLOWS.names)) -> bool:

@@ -18,6 +18,8 @@ CLOCK_MOVED, QUARANTINED = 1, 8
 IN, OUT = 0, 1
 OWNERS, RATES, INTERFACES = 0, 1, 2
 """Places of `used`."""
+OCTETS, OCTETS_RAW, PACKETS, SAMPLES, FLOWS, LONGEST, SUMS = range(7)
+"""Places of a row of `sums`."""
 
 
 @inline_kernel
@@ -123,11 +125,31 @@ def interface_of(key: int, slot: int, side: int, out: Any) -> Any:
     return np.int64(index)
 
 
+@inline_kernel
+def add_sums(out: Any, index: int, sums: Any, side: int) -> None:
+    """Add what has gathered for an interface to its row, and begin anew."""
+    if sums[side, FLOWS] > 0:
+        seen = out.interfaces[index]
+        seen["octets"] = total(seen["octets"], sums[side, OCTETS])
+        seen["octets_raw"] = total(seen["octets_raw"], sums[side, OCTETS_RAW])
+        seen["packets"] = total(seen["packets"], sums[side, PACKETS])
+        seen["samples"] = total(seen["samples"], sums[side, SAMPLES])
+        seen["flows"] += sums[side, FLOWS]
+        seen["longest"] = max(seen["longest"], sums[side, LONGEST])
+        for k in range(SUMS):
+            sums[side, k] = 0
+
+
 @kernel
-def read_flows(flows: Any, out: Any) -> None:
-    """Add every flow to the rows of its exporter, of its sampling rate and of its two interfaces."""
+def read_flows(flows: Any, out: Any, sums: Any) -> None:
+    """Add every flow to the rows of its exporter, of its sampling rate and of its two interfaces.
+
+    What follows one another is often of one interface: it gathers in `sums` first.
+    """
     owner = rate = np.int64(0)
     slot = np.int64(0)
+    into = outof = np.int64(0)
+    into_key = outof_key = into_slot = outof_slot = np.int64(-1)
     for i in range(flows.start.size):
         known = i > 0
         if not (known and flows.exporter[i, 0] == flows.exporter[i - 1, 0] and flows.exporter[i, 1] == flows.exporter[i - 1, 1]
@@ -139,30 +161,36 @@ def read_flows(flows: Any, out: Any) -> None:
                 and flows.rate_source[i] == flows.rate_source[i - 1]):
             rate = rate_of(flows, i, owner, out)
         out.rates[rate]["flows"] += 1
-        duration = flows.end[i] - flows.start[i]
+        end = flows.end[i]
+        duration = end - flows.start[i]
         row = out.owners[owner]
         row["flows"] += 1
         row["longest"] = max(row["longest"], duration)
-        if flows.flags[i] & CLOCK_MOVED:
-            row["clock_moved"] += 1
-        if flows.flags[i] & QUARANTINED:
-            row["quarantined"] += 1
-        end = flows.end[i]
+        if flows.flags[i] & (CLOCK_MOVED | QUARANTINED):
+            row["clock_moved"] += (flows.flags[i] & CLOCK_MOVED) != 0
+            row["quarantined"] += (flows.flags[i] & QUARANTINED) != 0
         if not slot <= end < slot + SLOT_MS:
             slot = end - end % SLOT_MS
+        observed = np.int64(min(flows.flow_direction[i], 2))
+        common = (owner << 35) | (observed << 1)
+        key = common | (np.int64(flows.input_interface[i]) << 3) | IN
+        if key != into_key or slot != into_slot:
+            add_sums(out, into, sums, IN)
+            into, into_key, into_slot = interface_of(key, slot, IN, out), key, slot
+        key = common | (np.int64(flows.output_interface[i]) << 3) | OUT
+        if key != outof_key or slot != outof_slot:
+            add_sums(out, outof, sums, OUT)
+            outof, outof_key, outof_slot = interface_of(key, slot, OUT, out), key, slot
         octets = scaled(flows.octets[i], flows.rate_numerator[i], flows.rate_denominator[i])
         packets = scaled(flows.packets[i], flows.rate_numerator[i], flows.rate_denominator[i])
         octets_raw, packets_raw = np.int64(max(flows.octets[i], 0)), np.int64(max(flows.packets[i], 0))
-        sampled = flows.rate_numerator[i] != flows.rate_denominator[i]
-        observed = np.int64(min(flows.flow_direction[i], 2))
+        sampled = packets_raw if flows.rate_numerator[i] != flows.rate_denominator[i] else np.int64(0)
         for side in range(2):
-            interface = np.int64(flows.input_interface[i]) if side == IN else np.int64(flows.output_interface[i])
-            key = (owner << 35) | (interface << 3) | (observed << 1) | side
-            seen = out.interfaces[interface_of(key, slot, side, out)]
-            seen["octets"] = total(seen["octets"], octets)
-            seen["octets_raw"] = total(seen["octets_raw"], octets_raw)
-            seen["packets"] = total(seen["packets"], packets)
-            if sampled:
-                seen["samples"] = total(seen["samples"], packets_raw)
-            seen["flows"] += 1
-            seen["longest"] = max(seen["longest"], duration)
+            sums[side, OCTETS] = total(sums[side, OCTETS], octets)
+            sums[side, OCTETS_RAW] = total(sums[side, OCTETS_RAW], octets_raw)
+            sums[side, PACKETS] = total(sums[side, PACKETS], packets)
+            sums[side, SAMPLES] = total(sums[side, SAMPLES], sampled)
+            sums[side, FLOWS] += 1
+            sums[side, LONGEST] = max(sums[side, LONGEST], duration)
+    add_sums(out, into, sums, IN)
+    add_sums(out, outof, sums, OUT)

@@ -104,6 +104,12 @@ def cut_gap(domain: Any, row: Any, gaps: Any, at: int, units: int, epoch: int) -
     return True
 
 
+@inline_kernel
+def clock_of(note: Any) -> Any:
+    """The exporter's own time of a datagram, which a late one does not have later than what it is late behind."""
+    return note["uptime"] if note["protocol"] == SFLOW else note["clock"]
+
+
 # Epochs ---------------------------------------------------------------------------------------------------------------
 @kernel
 def take_boot(row: Any, note: Any) -> None:
@@ -121,6 +127,7 @@ def open_epoch(row: Any, at: int, units: int, note: Any) -> None:
     row["expected"] = (at + units) & WORD
     row["heard"] = 1
     row["began"] = note["received"]
+    row["begin_clock"] = clock_of(note)
     row["forgot"] = 0
     row["stray"] = 0
     take_boot(row, note)
@@ -194,6 +201,18 @@ def early_by(row: Any, at: int, note: Any) -> Any:
     furthest = EARLY_RECORDS if by_records(row["convention"], note["protocol"]) else EARLY_DATAGRAMS
     is_young = row["heard"] <= LATE_DATAGRAMS * row["reach"]
     return distance if distance <= furthest * row["reach"] and is_young else np.int64(0)
+
+
+@kernel
+def begin_earlier(domain: Any, row: Any, gaps: Any, at: int, units: int, note: Any) -> None:
+    """Of a group: a member brings what lies before the first one that the others brought, and says by its clock."""
+    hole = (row["begin"] - at - units) & WORD
+    if 0 < hole < HALF:
+        domain["missing"] += hole
+        remember_gap(row, gaps, (at + units) & WORD, hole, row["epoch"])
+    row["begin"] = at
+    row["begin_clock"] = clock_of(note)
+    domain["reordered"] += 1
 
 
 @kernel
@@ -330,6 +349,9 @@ def enter(domain: Any, row: Any, gaps: Any, at: int, units: int, note: Any) -> N
     in_gap = find_gap(row, gaps, at, row["epoch"]) >= 0
     if not in_gap and (is_behind or ahead >= NEAR) and belongs_before(row, gaps, at, note):
         late_of_epoch_before(domain, row, gaps, at, units)
+        return
+    if row["reach"] > 1 and is_behind and not in_gap and clock_of(note) <= row["begin_clock"] and early_by(row, at, note) > 0:
+        begin_earlier(domain, row, gaps, at, units, note)
         return
     distance = stray_distance(row, at)
     if distance >= 0 and (is_behind or distance < ahead) and not in_gap:

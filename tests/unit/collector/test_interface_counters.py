@@ -206,10 +206,3 @@ def test_discarded_packets_are_counted_by_exporter_and_shown(home: Home) -> None
     assert row["drop_samples"] == 7
     assert list(row) == list(listing.EXPORTER_COLUMNS)
     assert json.dumps(row)
-
-
-def test_a_state_of_another_layout_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    saved = Decoder(CollectorSettings()).state.to_bytes()
-    monkeypatch.setattr("collector.state._layout_digest", lambda: 1)
-    with pytest.raises(decoder.DamagedFile, match="another version"):
-        decoder.DecoderState.from_bytes(saved)
