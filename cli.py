@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "status": ("monitoring.commands", "status", "What runs, what lags, what is wrong."),
     "metrics": ("monitoring.commands", "metrics", "Figures for Prometheus: what a scrape gives."),
     "subscribers": ("subscribers.commands", "subscribers", "Accounts, contracts, services and their plans."),
-    "leases": ("subscribers.commands", "leases", "Which address belongs to which service, when."),
+    "leases": ("collector.lease_commands", "leases", "Which address belongs to which service, when."),
     "plans": ("rating.commands", "plans", "Plans and calendars."),
     "collect": ("collector.commands", "collect", "Receive, replay and send flow exports."),
     "exporters": ("collector.commands", "exporters", "Routers that export to us, with their losses."),

@@ -253,6 +253,30 @@ def list_counters(to: str = options.TO_FILE) -> None:
         emit_rows(counter_file.listing(connection), counter_file.LIST_COLUMNS, to)
 
 
+@exporters.command("unknown")
+def list_unknown(to: str = options.TO_FILE) -> None:
+    """The busiest exporters that no [[exporter]] names: up to `overcount` of their datagrams may have been others'."""
+    from collector import listing
+    from runtime.output import emit_rows
+
+    emit_rows(listing.unknown_exporters(this_home()), listing.UNKNOWN_COLUMNS, to)
+
+
+@exporters.command("admit")
+def admit(
+    address: str = typer.Argument(..., metavar="ADDRESS", help="Its address; the settings must take it by now."),
+    dry_run: bool = options.DRY_RUN,
+    reason: str = options.REASON,
+) -> None:
+    """Decode what was kept of an unknown exporter, each datagram once, with its own arrival time."""
+    from collector import admission
+    from core.actor import current
+    from runtime.output import emit_object
+
+    exporter = _address(address, "ADDRESS")
+    emit_object(admission.admit(this_home(), exporter, current(reason or f"exporters admit {address}"), dry_run))
+
+
 @flows.command("export")
 def export_flows(
     start: str = typer.Option("", "--from", metavar="INSTANT", help="Received at or after this instant."),
@@ -289,14 +313,14 @@ def _ends(values: list[str]) -> tuple[str, str]:
     return end, file
 
 
-def _address(text: str) -> bytes:
+def _address(text: str, option: str = "--exporter") -> bytes:
     from core.addresses import parse_address
     from core.errors import UsageError
 
     try:
         return parse_address(text)
     except ValueError as error:
-        raise UsageError(f"--exporter: {error}") from None
+        raise UsageError(f"{option}: {error}") from None
 
 
 def _collector_id(text: str) -> str:

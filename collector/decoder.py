@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from collector import layout, measures
 from collector.columns import FlowColumns
 from collector.faults import KIND_COUNT, KINDS, FaultKind
-from collector.kernels import rows, samples, scan, sequences, tally
+from collector.kernels import reports, rows, samples, scan, sequences, tally
 from collector.settings import CollectorSettings, Group
 from collector.state import BEFORE_ALL, DecoderState, bounds
 from core import schemas
@@ -23,11 +23,14 @@ from core.errors import DamagedFile
 
 GROUP_REACH = 1024
 """How much further than for one collector a datagram of a group may lie before the first one of its exporter."""
-VERSION = "2"
+VERSION = "3"
 """Of the decoder: recorded with every segment; it changes when the same datagrams give other rows."""
 
 INTERFACE_READINGS_MAX = 65_536
 """Interface counters kept of one journal block; each beyond is a fault."""
+
+PORT_BLOCKS_MAX = 65_536
+"""Events of port blocks kept of one journal block; each beyond is a fault."""
 
 _TUNNELS = {"outer": 0, "inner": 1}
 _POLICIES = {"assume_1": rows.ASSUME, "quarantine": rows.QUARANTINE, "reject": rows.REJECT}
@@ -99,6 +102,11 @@ class Decoded:
     """(exporter, domain, kind, how many)."""
     interface_counters: dict[str, NDArray[Any]]
     """Octets of interfaces as their counters stood (collector.interface_counters), in journal order."""
+    port_blocks: dict[str, NDArray[Any]]
+    """Events of port blocks: exporter, inside and outside (n, 16) uint8, domain, received and at (ms), event (1 allocated,
+    2 freed), port_first, port_last, port_step and protocol (0: all)."""
+    held: NDArray[np.uint8]
+    """Entries of unknown exporters, as the journal has them, if the settings say `quarantine`."""
     rates: list[Announced] = field(default_factory=list)
 
 
@@ -109,16 +117,23 @@ class Decoder:
         """`group`: the bodies are merged from its members' journals (`collector.group`)."""
         self._settings = settings
         self._state = state if state is not None else DecoderState()
-        self._state.use(bounds(settings, group))
+        self._state.use(bounds(settings, group), settings.registry.digest)
         self._policy = Policy(settings.time.skew_seconds_max * 1000, _POLICIES[settings.sampling.unannounced],
                               _TUNNELS[settings.collector.tunnels])
         self._results = _fresh_results()
         self._scratch = (np.zeros((layout.SLOT_COUNT, rows.CHUNK), np.int64), np.zeros((rows.WORK, rows.CHUNK), np.int64))
         self._found = np.zeros(samples.FOUND, np.int64)
+        self._record = (np.zeros(layout.SLOT_COUNT, np.int64), np.zeros(4, np.uint64))
+        self._block_rows = np.zeros(0, layout.PORT_BLOCK)
 
     @property
     def state(self) -> DecoderState:
         return self._state
+
+    @property
+    def result_octets(self) -> int:
+        """Memory of what the scan hands on; `collector.memory` says how much it can become."""
+        return sum(array.nbytes for array in self._results)
 
     def feed(self, body: NDArray[np.uint8], block: int, into: FlowColumns | None = None) -> Decoded:
         """Decode the body of one journal block; blocks come in order. The rows go behind those in `into`.
@@ -126,16 +141,33 @@ class Decoder:
         Raises DamagedFile for a body that is no journal.
         """
         data, words = _as_words(body)
-        self._begin(len(data))
-        self._scan(data, words, block)
-        self._end_sessions()
         columns = FlowColumns() if into is None else into
-        first, rows_written = self._decode(data, columns)
-        return self._collect(columns, first, rows_written, self._read_counters(data))
+        first_of_all = columns.used
+        parts: list[Decoded] = []
+        position = 0
+        while True:
+            self._begin(position)
+            is_whole = self._scan(data, words, block)
+            self._end_sessions()
+            position = int(self._results.progress[0]["position"])
+            first, rows_written = self._decode(data, columns)
+            parts.append(self._collect(columns, first, rows_written, data))
+            if is_whole:
+                return parts[0] if len(parts) == 1 else _joined(parts, columns.rows(first_of_all))
+
+    def warm_up(self) -> None:
+        """Compile what only some exporters need."""
+        results, arrays, limits = self._results, self._state.arrays, self._state.limits
+        nothing = np.zeros(8, np.uint8)
+        reports.take_reports(nothing, results.sets, 0, arrays, limits, results.faults, KINDS, *self._record)
+        reports.collect_blocks(nothing, results.sets, 0, arrays, 0, np.zeros(1, layout.PORT_BLOCK), 0, results.faults, KINDS,
+                               *self._record)
+        self._state.warm_up()
 
     # scan -------------------------------------------------------------------------------------------------------------
-    def _begin(self, size: int) -> None:
-        """Empty the results of the last call; what expired while nobody looked is the first thing to count."""
+    def _begin(self, position: int) -> None:
+        """Empty the results of the last call; what expired while nobody looked is the first thing to count. The scan begins
+        at `position` of the body."""
         state, results = self._state, self._results
         used = int(results.progress[0]["intake"])
         results.intake[:used] = np.zeros(1, layout.INTAKE)[0]
@@ -152,6 +184,9 @@ class Decoder:
         samplers = state.arrays.samplers
         samplers["numerator_before"] = samplers["numerator"]
         samplers["denominator_before"] = samplers["denominator"]
+        progress, counts = self._results.progress[0], state.arrays.counts[0]
+        progress["position"] = position
+        progress["plans_before"], progress["fields_before"] = counts["plans"], counts["fields"]
 
     def _end_sessions(self) -> None:
         """What waits in a transport session that has ended will never be read: its templates were the session's."""
@@ -160,11 +195,12 @@ class Decoder:
             self._grow_intake(state.waiting)
             scan.expire(state.arrays, self._results, KINDS, BEFORE_ALL)
 
-    def _scan(self, data: NDArray[np.uint8], words: NDArray[np.uint64], block: int) -> None:
+    def _scan(self, data: NDArray[np.uint8], words: NDArray[np.uint64], block: int) -> bool:
+        """Whether the whole body is scanned: memory is bounded by decoding a body that holds very much in portions."""
         limits = self._state.limits
         while True:
             need = scan.scan(data, words, self._state.arrays, limits, self._results, KINDS)
-            if need == scan.DONE:
+            if need in (scan.DONE, scan.PORTION):
                 break
             if need == scan.BAD_BODY:
                 raise DamagedFile(f"block {block} of the datagram journal holds an entry that reaches beyond it",
@@ -173,6 +209,7 @@ class Decoder:
         reach = GROUP_REACH if limits is not None and limits.twins else 1
         arrays, heard = self._state.arrays, self._results.heard[: self._results.progress[0]["heard"]]
         sequences.account(arrays.domains, arrays.sequences, arrays.gaps, arrays.trials, heard, self._results.intake, reach)
+        return bool(need == scan.DONE)
 
     def _grow(self, need: int, data: NDArray[np.uint8]) -> None:
         """Make room for at least the datagram that the scan stopped before."""
@@ -183,7 +220,7 @@ class Decoder:
         assert assured is not None, "a decoder has bounds"
         match need:
             case scan.DOMAINS:
-                state.grow("domains", 1)
+                state.grow("domains", 2)
             case scan.TEMPLATES:
                 state.grow("templates", quarter)
             case scan.PLANS:
@@ -204,6 +241,8 @@ class Decoder:
                 self._enlarge("released", int(self._results.progress[0]["released"]) + state.waiting + quarter)
             case scan.HEARD:
                 self._enlarge("heard", int(self._results.progress[0]["heard"]) + state.waiting + quarter)
+            case scan.HELD:
+                self._enlarge("held", int(self._results.progress[0]["held"]) + 1)
             case scan.CHANGES:
                 self._enlarge("changes", int(self._results.progress[0]["changes"]) + 4 * quarter)
             case _:
@@ -263,7 +302,40 @@ class Decoder:
         used = samples.decode_counters(data, results.sets, count, readings, results.faults, KINDS, np.zeros(1, np.int64))
         return readings[:used]
 
-    def _collect(self, columns: FlowColumns, first: int, count: int, readings: layout.Rows) -> Decoded:
+    def _report(self, data: NDArray[np.uint8]) -> layout.Rows:
+        """What sets tell besides flows: loss reports into the state, and the events of port blocks."""
+        results, arrays = self._results, self._state.arrays
+        plans = arrays.plans[: int(arrays.counts[0]["plans"])]
+        told, blocks = plans["reports"], plans["blocks"]
+        kept = 0
+        for source, sets, count in self._sources(data):
+            if told.any():
+                self._state.grow_reports(int(sets["records"][:count][told[sets["plan"][:count]] == 1].sum()))
+                arrays = self._state.arrays
+                reports.take_reports(source, sets, count, arrays, self._state.limits, results.faults, KINDS, *self._record)
+            if blocks.any():
+                if not len(self._block_rows):
+                    self._block_rows = np.zeros(PORT_BLOCKS_MAX, layout.PORT_BLOCK)
+                kept = int(reports.collect_blocks(source, sets, count, arrays, self._policy.skew_ms, self._block_rows, kept,
+                                                  results.faults, KINDS, *self._record))
+        return self._block_rows[:kept].copy()
+
+    def _sources(self, data: NDArray[np.uint8]) -> list[tuple[NDArray[np.uint8], layout.Rows, int]]:
+        """Where the scanned sets lie: in the body, and released ones among what waited."""
+        results, progress = self._results, self._results.progress[0]
+        both = ((data, results.sets, int(progress["sets"])),
+                (self._state.arrays.waiting_octets, results.released, int(progress["released"])))
+        return [one for one in both if one[2]]
+
+    def _held(self, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The entries that go into quarantine, back to back."""
+        places = self._results.held[: int(self._results.progress[0]["held"])].tolist()
+        parts = [data[at : at + (scan.ENTRY_HEADER + int(data[at + 8 : at + 12].view(np.uint32)[0]) + 7 & ~7)]
+                 for at in places]
+        return np.concatenate(parts) if parts else np.zeros(0, np.uint8)
+
+    def _collect(self, columns: FlowColumns, first: int, count: int, data: NDArray[np.uint8]) -> Decoded:
+        readings, blocks = self._read_counters(data), self._report(data)
         results = self._results
         progress = results.progress[0]
         cumulative = int(FaultKind.CUMULATIVE_COUNTER)
@@ -281,9 +353,9 @@ class Decoder:
         faults = results.faults[: progress["intake"]]
         domains = self._state.arrays.domains
         sums = {name: int(intake[name].sum()) for name in layout.INTAKE_COUNTS}
-        return Decoded(columns.rows(first), Counts(refused=0, waiting=self._state.waiting, **sums),
+        return Decoded(columns.rows(first), Counts(waiting=self._state.waiting, **sums),
                        _intake(intake, domains), _faults(intake, faults, domains), _interface_counters(readings, domains),
-                       announced_in(results, self._state.arrays))
+                       _port_blocks(blocks), self._held(data), announced_in(results, self._state.arrays))
 
 
 def _fresh_results() -> layout.Results:
@@ -293,7 +365,7 @@ def _fresh_results() -> layout.Results:
         faults=np.zeros((256, KIND_COUNT), np.int64), changes=np.zeros(1024, layout.SAMPLER_CHANGE),
         heard=np.zeros(8192, layout.HEARD),
         announced=np.zeros(1024, layout.ANNOUNCEMENT),
-        scratch=np.zeros(layout.SLOT_COUNT, np.int64),
+        scratch=np.zeros(layout.SLOT_COUNT, np.int64), held=np.zeros(16, np.int64),
     )
 
 
@@ -319,7 +391,7 @@ def _intake(intake: layout.Rows, domains: layout.Rows) -> dict[str, NDArray[Any]
     columns: dict[str, NDArray[Any]] = {
         "exporter": np.ascontiguousarray(words).view(np.uint8).reshape(len(starts), 16),
         "domain": owners["domain"].copy(), "export_protocol": owners["protocol"].copy(),
-        "slot": ordered["quarter"][starts].copy(), "refused": np.zeros(len(starts), np.int64),
+        "slot": ordered["quarter"][starts].copy(),
     }
     for name in layout.INTAKE.names[2:]:  # type: ignore[index]
         columns[name] = np.add.reduceat(ordered[name], starts) if len(starts) else np.zeros(0, np.int64)
@@ -363,3 +435,33 @@ def _interface_counters(readings: layout.Rows, domains: layout.Rows) -> dict[str
     words = np.stack([owners["high"], owners["low"]], axis=1)
     return {"exporter": np.ascontiguousarray(words).view(np.uint8).reshape(len(readings), 16),
             **{name: readings[name].copy() for name in ("interface", "received", "in_octets", "out_octets")}}
+
+
+def _port_blocks(blocks: layout.Rows) -> dict[str, NDArray[Any]]:
+    columns: dict[str, NDArray[Any]] = {}
+    for name, words in (("exporter", ("high", "low")), ("inside", ("inside_high", "inside_low")),
+                        ("outside", ("outside_high", "outside_low"))):
+        pair = np.stack([blocks[word] for word in words], axis=1)
+        columns[name] = np.ascontiguousarray(pair).view(np.uint8).reshape(len(blocks), 16)
+    for name in ("domain", "received", "at", "event", "port_first", "port_last", "port_step", "protocol"):
+        columns[name] = blocks[name].copy()
+    return columns
+
+
+def _joined(parts: list[Decoded], flows: dict[str, NDArray[Any]]) -> Decoded:
+    """The portions of one block as one, whose flows lie one after the other."""
+    sums = {name: sum(getattr(part.counts, name) for part in parts) for name in Counts.__slots__}
+    counts = Counts(**{**sums, "waiting": parts[-1].counts.waiting})
+    faults: dict[tuple[bytes, int, FaultKind], int] = {}
+    for part in parts:
+        for exporter, domain, kind, count in part.faults:
+            faults[exporter, domain, kind] = faults.get((exporter, domain, kind), 0) + count
+    return Decoded(
+        flows, counts, _concatenated([part.intake for part in parts]),
+        [(*key, count) for key, count in sorted(faults.items())], _concatenated([part.interface_counters for part in parts]),
+        _concatenated([part.port_blocks for part in parts]), np.concatenate([part.held for part in parts]),
+        [rate for part in parts for rate in part.rates])
+
+
+def _concatenated(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

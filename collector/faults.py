@@ -45,6 +45,16 @@ class FaultKind(IntEnum):
     STREAM_CUT = 42
     COUNTERS_FULL = 31
     TWIN_TOO_LATE = 50
+    EXPORTER_UNKNOWN = 43
+    DOMAIN_UNKNOWN = 44
+    RATE_LIMITED = 45
+    PORT_BLOCKS_FULL = 46
+    REPORTS_FULL = 47
+    BLOCK_WITHOUT_SERVICE = 64
+    BLOCK_CONFLICT = 65
+    BLOCK_UNMATCHED = 66
+    BLOCK_NOT_CONTIGUOUS = 67
+    BLOCK_MALFORMED = 68
 
     @property
     def label(self) -> str:
@@ -80,6 +90,16 @@ MEANINGS: dict[FaultKind, str] = {
     FaultKind.STREAM_MALFORMED: "a TCP or TLS session does not go on with an IPFIX message (version, length): it was closed",
     FaultKind.STREAM_CUT: "a TCP or TLS session ended inside a message",
     FaultKind.TWIN_TOO_LATE: "a member of a group brings a datagram so late that nobody can tell whether another had it",
+    FaultKind.EXPORTER_UNKNOWN: "a datagram of an exporter that no [[exporter]] names: refused, or kept in the quarantine",
+    FaultKind.DOMAIN_UNKNOWN: "a datagram of a domain that the exporter's `domains` do not name: refused",
+    FaultKind.RATE_LIMITED: "a datagram beyond the exporter's datagrams_per_second_max: refused",
+    FaultKind.PORT_BLOCKS_FULL: "an event of a port block beyond those kept of one journal block",
+    FaultKind.REPORTS_FULL: "a loss report of a scope beyond those told apart of one domain",
+    FaultKind.BLOCK_WITHOUT_SERVICE: "a port block whose inside address belongs to no service for all or a part of its life",
+    FaultKind.BLOCK_CONFLICT: "a port block at an address that another lease has at the same time",
+    FaultKind.BLOCK_UNMATCHED: "a release of a port block that nobody had",
+    FaultKind.BLOCK_NOT_CONTIGUOUS: "a port block with a step: its ports are not one after the other, and no lease",
+    FaultKind.BLOCK_MALFORMED: "a port block without an inside address, or with ports that are none",
     FaultKind.COUNT_TOO_LARGE: "octets or packets of 2^48 or more in one record, scaled by its sampling rate",
     FaultKind.COUNTERS_FULL: "sFlow: more interface counters in one journal block than are kept; each beyond is left out",
 }
@@ -88,8 +108,12 @@ RECORD_FAULTS = frozenset({FaultKind.CUMULATIVE_COUNTER, FaultKind.RATE_UNANNOUN
                            FaultKind.TIME_OUT_OF_RANGE, FaultKind.COUNT_TOO_LARGE})
 """Kinds that cost exactly one data record each."""
 
+BLOCK_FAULTS = (FaultKind.BLOCK_WITHOUT_SERVICE, FaultKind.BLOCK_CONFLICT, FaultKind.BLOCK_UNMATCHED,
+                FaultKind.BLOCK_NOT_CONTIGUOUS, FaultKind.BLOCK_MALFORMED)
+"""Found when port blocks become leases, not while decoding."""
+
 KIND_COUNT = 64
-"""Columns of a fault matrix: room for every kind."""
+"""Columns of a fault matrix: room for every kind that decoding can find."""
 
 
 def _numbers() -> NDArray[np.void]:

@@ -15,11 +15,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from collector import counters as places_of
-from collector import segments, worker
+from collector import quarantine, segments, worker
 from collector.counters import DECODED, DECODED_BLOCK, DECODED_PART, FLOWS
 from collector.decoder import Decoder
 from collector.layout import AHEAD_UNIT
-from collector.settings import Group, from_document
+from collector.settings import Group, of_home
 from collector.state import DecoderState
 from collector.twins import Merger, Place
 from core import clock, tables
@@ -55,10 +55,10 @@ class GroupWorker:
         """Raises DamagedFile if the saved state is damaged."""
         self._home, self._group = home, group
         self._engine = sql.engine(home)
-        self._settings = from_document(home.document)
+        self._settings = of_home(home)
         own = worker.load_position(home, self._engine, group.name)
         places = [_place(self._engine, name) for name in group.members]
-        swept = segments.sweep_orphans(home, self._engine, group.name)
+        swept = segments.sweep_orphans(home, self._engine, group.name) + quarantine.sweep(home, self._engine, group.name)
         if swept:
             log.info("decoder", "files of an interrupted run removed", group=group.name, files=swept)
         state = own.state if own.block >= 0 else _inherited(home, self._engine, group)
@@ -67,6 +67,8 @@ class GroupWorker:
         self._known = worker.exporter_rows(self._decoder.state)
         self._builder = segments.SegmentBuilder(home, group.name, worker.settings_digest(self._settings),
                                                 self._settings.collector.compression, self._settings.collector.threads)
+        self._strangers = self._decoder.state.strangers()
+        self._quarantine = quarantine.Builder(group.name, self._settings.collector.quarantine_octets_max)
         self._merger = Merger(home.folder("journal"), group, places)
         self._before = places
         self._counters = [places_of.open_counters(home, name) for name in group.members]
@@ -85,7 +87,9 @@ class GroupWorker:
             merged = self._merger.next_body(self._decoder.state.arrays.members["ahead"])
             if merged is None:
                 break
-            self._builder.add(self._decoder.feed(merged.body, self._serial, self._builder.columns), self._serial)
+            decoded = self._decoder.feed(merged.body, self._serial, self._builder.columns)
+            self._builder.add(decoded, self._serial)
+            self._quarantine.add(decoded.held, self._serial)
             for received, datagrams in merged.losses:
                 self._builder.refuse(received, datagrams, self._serial)
             self._serial += 1
@@ -100,6 +104,8 @@ class GroupWorker:
             return
         serial, datagrams = self._builder.block_last, self._builder.datagrams
         segment = self._builder.write()
+        held = self._quarantine.write(self._home)
+        strangers = self._decoder.state.strangers()
         rows = worker.exporter_rows(self._decoder.state)
         changed = [row for key, row in rows.items() if self._known.get(key) != row]
         state = worker.save_state(self._home, self._group.name, serial, self._decoder.state)
@@ -109,9 +115,14 @@ class GroupWorker:
             version = segments.next_version(connection, clock.now_ms(), "segments", segment.path)
             (number,) = segments.register(connection, [segment], version)
             worker.write_exporters(connection, self._group.name, changed)
+            if strangers != self._strangers:
+                worker.write_strangers(connection, self._group.name, strangers)
+            dropped = quarantine.register(connection, held, self._settings.collector.quarantine_octets_max)
             worker.move_position(connection, self._group.name, serial, state)
             self._move_members(connection, number, places)
-        self._known, self._committed, self._before = rows, serial, places
+        quarantine.remove(self._home, dropped)
+        self._known, self._strangers = rows, strangers
+        self._committed, self._before = serial, places
         self.decoded += datagrams
         self._counters[0][FLOWS] += int(segment.row["flows"])
         self._count(places)

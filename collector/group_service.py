@@ -16,7 +16,7 @@ from pathlib import Path
 from collector.disk import DecodePause
 from collector.group import GroupWorker
 from collector.locks import only_one
-from collector.settings import Collector, Group, from_document
+from collector.settings import Collector, Group, of_home
 from core import clock
 from core.errors import Locked, RatemillError
 from core.periods import format_instant
@@ -165,7 +165,7 @@ def run(home: Home, name: str) -> int:
     from collector.service import warm_up
     from core.errors import UsageError
 
-    settings = from_document(home.document)
+    settings = of_home(home)
     group = next((group for group in settings.groups if group.name == name), None)
     if group is None:
         names = ", ".join(group.name for group in settings.groups) or "none"

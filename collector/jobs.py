@@ -27,5 +27,15 @@ def forget_datagrams(home: Home) -> str:
     return f"{removed} journal files removed"
 
 
+def lease_port_blocks(home: Home) -> str:
+    """Turn what NATs report about their port blocks into leases."""
+    from collector import port_blocks
+    from core.actor import current
+
+    done = port_blocks.run(home, current("port blocks to leases"))
+    faults = sum(count for outcome, count in done.document().items() if outcome.startswith("block_"))
+    return f"{done.events} events, {done.added} leases added, {done.removed} removed, {faults} faults"
+
+
 PROCESSES = [Process("collect", ("collect", "run", "--no-metrics"))]  # one endpoint tells of all that is supervised
-JOBS = [Job("forget datagrams", 3600, forget_datagrams)]
+JOBS = [Job("forget datagrams", 3600, forget_datagrams), Job("lease port blocks", 60, lease_port_blocks)]

@@ -24,12 +24,19 @@ DOMAIN = _record(
     "session",  # 0: all that the exporter sends; else one transport session, numbered by `scan.session_of`
     "ended",  # 0 in use; the session is over: 1, it ended, 2, recycled; 3: the row is free
     "sessions_ended", "recycled",  # transport sessions whose counts went into this row
-    "received", "decoded", "faulted", "duplicate", "missing", "reordered", "restarts", "waiting",
+    "received", "decoded", "faulted", "duplicate", "refused", "missing", "reordered", "restarts", "waiting",
     "drop_samples",  # packets that the exporter says it discarded
     "first", "last",  # arrival of the first and the newest datagram
     "rate_numerator", "rate_denominator",  # from options without a sampler, 0 before they come
     "initialised",  # IE 160 from options, 0 before it comes
     "configured", "sflow_boot",  # from the settings: a rate (0: none), an instant (-1: none)
+    "repeat",  # from the settings: which of equal elements counts (0 as the registry says, 1 the first, 2 the last)
+    "admission",  # from the settings: 0 its datagrams are taken, else why they are refused
+    "rate_most", "tokens", "refilled",  # datagrams a second (0: any), what is left of them in thousandths, and when
+    "report",  # the newest scope of its loss reports and 1, 0 for none
+    # what the exporter's own counters have grown by since they were first seen (IE 40 to 42, 164 to 168)
+    "exported_octets", "exported_messages", "exported_records", "ignored_packets", "ignored_octets", "not_sent_flows",
+    "not_sent_packets", "not_sent_octets",
     "serial",  # datagrams, for the duplicate window
     "twin",  # copies that another member of the group sent too
     "intake", "quarter",  # the intake row of the newest quarter hour: of this call only
@@ -58,6 +65,10 @@ PLAN = _record(
     "verdict",  # 0 not a flow, 1 a flow, 2 a cumulative counter, 3 a packet
     "width",  # rows that a record can become
     "informs",  # options that change sampling or time
+    "blocks",  # records that can be events of port blocks
+    "reports",  # options that count the exporter's own losses
+    "v9",  # 1: defined by NetFlow v9 or older, in which scopes are no elements
+    "repeat",  # the exporter's rule for equal elements
     "plain",  # 1, 2: each column of a row is one field (times as uptimes, as instants); 0: records need decisions
 )
 SAMPLER = _record("domain", "kind", "identifier", "numerator", "denominator", "numerator_before", "denominator_before",
@@ -73,6 +84,14 @@ MEMBER = _record("datagrams", "first", "twin", "duplicate", "late", "ahead")
 """What a member of a group brought; `ahead`: its clock before that of member 0, in AHEAD_UNIT-ths of a millisecond."""
 ANNOUNCEMENT = _record("domain", "sampler", "numerator", "denominator", "received")
 """A sampling rate that options brought; sampler 0: of the domain, else the sampler's code (`rows.sampler_code`)."""
+REPORT = _record("domain", "scope", "next", "told", unsigned="scope")
+"""A scope (line card, process, …) in which a domain counts its losses; `next`: the one before it and 1. The readings lie
+beside it."""
+STRANGER = _record("high", "low", "datagrams", "over", "first", "last", unsigned="high low")
+"""An unknown exporter among the busiest; `over` of its datagrams may have been others' (the space-saving sketch)."""
+PORT_BLOCK = _record("high", "low", "domain", "received", "at", "event", "inside_high", "inside_low", "outside_high",
+                     "outside_low", "port_first", "port_last", "port_step", "protocol",
+                     unsigned="high low inside_high inside_low outside_high outside_low")
 SET = _record(
     "sflow",  # 1: samples of sFlow, 0: records of a plan
     "counters",  # counter samples among them
@@ -83,9 +102,9 @@ SET = _record(
 )
 INTAKE = _record(
     "owner", "quarter",
-    "datagrams", "decoded", "faulted", "duplicate", "templates", "options_templates", "data_records", "options_records",
-    "flow_records", "not_a_flow", "faulted_records", "waiting_sets", "released_sets", "expired_sets", "flows", "octets",
-    "counter_samples", "drop_samples", "twin",
+    "datagrams", "decoded", "faulted", "duplicate", "refused", "templates", "options_templates", "data_records",
+    "options_records", "flow_records", "not_a_flow", "faulted_records", "waiting_sets", "released_sets", "expired_sets",
+    "flows", "octets", "counter_samples", "drop_samples", "twin",
     "missing", "reordered", "restarts",  # what the domain's counts gained in this quarter hour
     "measured", "records", "records_min", "records_max",  # datagrams without a fault, and the records in them
     "clocked", "skew_min", "skew_max", "skew_last",  # datagrams that carry a wall clock; arrival less export time
@@ -101,11 +120,11 @@ has_uptime: 0 none, 1 beside a clock, 2 alone (sFlow)."""
 READING = _record("domain", "interface", "received", "in_octets", "out_octets", unsigned="in_octets out_octets")
 """Interface counters of sFlow, cumulative."""
 PROGRESS = _record("position", "sets", "released", "intake", "rows", "released_rows", "order", "ordinal", "newest",
-                   "changes", "dropped", "heard", "announced")
+                   "changes", "dropped", "heard", "announced", "held", "plans_before", "fields_before")
 """How far a call of the scan has come."""
 COUNTS = _record("domains", "templates", "plans", "fields", "samplers", "waiting", "waiting_octets", "waiting_live",
                  "waiting_live_octets", "sightings", "datagrams", "newest", "ended", "free", "free_from",
-                 "opened",
+                 "opened", "reports", "strangers",
                  "horizon")  # arrival of the newest sighting that was forgotten: older copies can't be told any more
 """How much of each table of the state is in use."""
 SITUATION = _record("start", "stop", "protocol", "domain", "intake", "received", "exported", "uptime", "has_uptime", "clock",
@@ -121,6 +140,12 @@ MEMBERS_MAX = 8
 """Members of a group."""
 AHEAD_UNIT = 1024
 SLOT_COUNT = 128
+COUNTER_NAMES = ("exported_octets", "exported_messages", "exported_records", "ignored_packets", "ignored_octets",
+                 "not_sent_flows", "not_sent_packets", "not_sent_octets")
+"""What exporters count of their own exports and losses: IE 40 to 42 and 164 to 168, in the order of the kernels."""
+COUNTERS = len(COUNTER_NAMES)
+STRANGERS_MAX = 64
+"""Unknown exporters that are told apart, whatever their number."""
 
 
 class State(NamedTuple):
@@ -140,12 +165,16 @@ class State(NamedTuple):
     fields: Rows
     slots: Rows
     offsets: Rows
+    noted: Rows
     samplers: Rows
     sampler_table: Rows
     waiting: Rows
     waiting_octets: Rows
     sightings: Rows
     members: Rows
+    reports: Rows
+    readings: Rows
+    strangers: Rows
 
 
 class Results(NamedTuple):
@@ -161,6 +190,7 @@ class Results(NamedTuple):
     heard: Rows
     announced: Rows
     scratch: Rows
+    held: Rows
 
 
 class Limits(NamedTuple):
@@ -180,12 +210,18 @@ class Limits(NamedTuple):
     twin_late_ms: int
     twin_clock_ms: int
     gaps: int
-    elements: Rows
-    reverse: Rows
-    smallest: Rows
-    largest: Rows
+    reports: int
+    portion: int
+    keys: Rows
+    element_slots: Rows
+    element_lengths: Rows
+    element_last: Rows
     exporters: Rows
     exporter_values: Rows
+    exporter_domains: Rows
+    guarded: int
+    unknown: int
+    rate_most: int
     by_port: int
     by_port_otherwise: Rows
     ports: int

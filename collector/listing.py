@@ -20,7 +20,7 @@ from storage.home import Home
 from storage.late_rates import NONE, SOURCES, LateRates, is_quarantined
 
 EXPORTER_COLUMNS = ("exporter", "domain", "protocol", "received", "missing", "duplicate", "reordered", "restarts", "faulted",
-                    "waiting", "first", "last", "sessions", "sessions_ended", "recycled", "drop_samples")
+                    "waiting", "first", "last", "sessions", "sessions_ended", "recycled", "drop_samples", "refused")
 
 _EXPORTED = ("received", "exporter", "domain", "start", "end", "source_address", "destination_address", "source_port",
              "destination_port", "protocol", "octets", "packets", "rate_numerator", "rate_denominator", "rate_source",
@@ -44,7 +44,7 @@ def exporters(home: Home) -> list[dict[str, Any]]:
     table = tables.exporter_state
     keys = (table.c.exporter, table.c.domain, table.c.export_protocol)
     counts = ("received", "missing", "duplicate", "reordered", "restarts", "faulted", "waiting", "sessions", "sessions_ended",
-              "recycled", "drop_samples")
+              "recycled", "drop_samples", "refused")
     query = sa.select(*keys, *(sa.func.sum(table.c[name]).label(name) for name in counts),
                       sa.func.min(table.c.first).label("first"), sa.func.max(table.c.last).label("last"))
     with sql.reading(sql.engine(home)) as connection:
@@ -57,6 +57,23 @@ def exporters(home: Home) -> list[dict[str, Any]]:
          **{name: int(getattr(row, name)) for name in counts[7:]}}
         for row in found
     ]
+
+
+UNKNOWN_COLUMNS = ("exporter", "datagrams", "overcount", "first", "last")
+UNKNOWN_MAX = 64
+
+
+def unknown_exporters(home: Home) -> list[dict[str, Any]]:
+    """The busiest unknown exporters of all collectors and replays, the busiest first."""
+    table = tables.unknown_exporter
+    sums = (sa.func.sum(table.c.datagrams).label("datagrams"), sa.func.sum(table.c.overcount).label("overcount"),
+            sa.func.min(table.c.first).label("first"), sa.func.max(table.c.last).label("last"))
+    query = sa.select(table.c.exporter, *sums).group_by(table.c.exporter).order_by(sa.desc("datagrams"), table.c.exporter)
+    with sql.reading(sql.engine(home)) as connection:
+        found = connection.execute(query.limit(UNKNOWN_MAX)).all()
+    return [{"exporter": format_address(bytes(row.exporter)), "datagrams": int(row.datagrams),
+             "overcount": int(row.overcount), "first": format_instant(row.first), "last": format_instant(row.last)}
+            for row in found]
 
 
 def flows(home: Home, start: int | None, end: int | None) -> Iterator[pa.RecordBatch]:

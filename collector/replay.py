@@ -16,13 +16,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from collector import segments, worker
+from collector import quarantine, segments, worker
 from collector.captures import Batch, Capture, Source, read_capture
 from collector.decoder import Decoded, Decoder
 from collector.knowledge import Knowledge
+from collector.layout import STRANGERS_MAX
 from collector.locks import only_one
-from collector.settings import from_document
-from collector.state import ExporterRow
+from collector.settings import of_home
+from collector.state import ExporterRow, Stranger
 from core import clock, tables
 from core.actor import Actor
 from core.errors import RatemillError
@@ -157,18 +158,23 @@ class _Session:
     def __init__(self, home: Home, request: Request, chosen: list[_File], summary: Summary) -> None:
         self._home, self._request, self._chosen, self._summary = home, request, chosen, summary
         self._engine = sql.engine(home)
-        settings = from_document(home.document)
+        settings = of_home(home)
         # A capture may span weeks: what waits in it is bounded by octets alone, and is still waiting at its end.
         settings = replace(settings, collector=replace(settings.collector, waiting_seconds_max=WAITING_SECONDS))
         position = worker.load_position(home, self._engine, STATE_ID) if request.continues else worker.Position(-1, None)
         self._round = position.block + 1
         self._decoder = Decoder(settings, position.state)
+        self._decoder.state.take_strangers()  # those of earlier replays are counted
         self._known = worker.exporter_rows(self._decoder.state)
         self._gained: dict[worker.ExporterKey, ExporterRow] = {}
         self._id = self._name()
         self._builder = segments.SegmentBuilder(home, self._id, worker.settings_digest(settings),
                                                 settings.collector.compression, settings.collector.threads)
         self._written: list[segments.Segment] = []
+        self._quarantine = quarantine.Builder(self._id, settings.collector.quarantine_octets_max)
+        self._quarantine_max = settings.collector.quarantine_octets_max
+        self._held: list[quarantine.Held] = []
+        self._strangers: dict[bytes, Stranger] = {}
         self._writer: JournalWriter | None = None
         self._block = 0
 
@@ -198,7 +204,7 @@ class _Session:
         try:
             self._feed_all(store=True)
             if not self._builder.is_empty:
-                self._written.append(self._builder.write())
+                self._write()
             self._writer.close()
             self._summary.waiting = self._decoder.state.waiting
             self._commit(actor)
@@ -214,6 +220,7 @@ class _Session:
         self._builder.abandon()
         remove_collector(self._home.folder("journal"), self._id)
         segments.sweep_orphans(self._home, self._engine, self._id)
+        quarantine.sweep(self._home, self._engine, self._id)
 
     def _feed_all(self, store: bool) -> None:
         sizes = sum(file.size for file in self._chosen)
@@ -257,8 +264,16 @@ class _Session:
         head = BlockHead(self._writer.next_block, batch.datagrams, batch.first_received, batch.last_received)
         self._writer.append(head, batch.framed)
         self._builder.add(decoded, head.number)
+        self._quarantine.add(decoded.held, head.number)
         if self._builder.is_full:
-            self._written.append(self._builder.write())
+            self._write()
+
+    def _write(self) -> None:
+        """Close a segment, and what was kept in quarantine along with it."""
+        self._written.append(self._builder.write())
+        held = self._quarantine.write(self._home)
+        if held is not None:
+            self._held.append(held)
 
     # counting ---------------------------------------------------------------------------------------------------------
     def _settle(self) -> None:
@@ -269,6 +284,8 @@ class _Session:
             if any(getattr(gained, name) for name in worker.EXPORTER_SUMS):
                 self._gained[key] = _added(self._gained.get(key), gained)
         self._known = rows
+        for stranger in self._decoder.state.take_strangers():
+            self._strangers[stranger.exporter] = stranger.with_more(self._strangers.get(stranger.exporter))
 
     def _commit(self, actor: Actor) -> None:
         self._settle()
@@ -284,22 +301,44 @@ class _Session:
                 worker.move_position(connection, STATE_ID, self._round, state)
             self._add_exporters(connection)
             Knowledge(STATE_ID, is_all=False).write(connection, self._decoder.state)
+            self._add_strangers(connection)
+            dropped = [path for held in self._held
+                       for path in quarantine.register(connection, held, self._quarantine_max)]
             for file in replayed:
                 if str(file.path) not in unread:
                     connection.execute(tables.replayed_file.insert().values(
                         digest=file.digest, name=file.path.name, collector=self._id, at=now))
             audit.record(connection, actor, "collect replay", self._id, after=self._summary.document())
+        quarantine.remove(self._home, dropped)
 
     def _add_exporters(self, connection: sa.Connection) -> None:
-        table = tables.exporter_state
-        kept = {(row.exporter, row.domain, row.export_protocol): row
-                for row in connection.execute(sa.select(table).where(table.c.collector == STATE_ID))}
-        rows = []
-        for key, gained in self._gained.items():
-            old = kept.get(key)
-            before = None if old is None else ExporterRow(*key, **{name: getattr(old, name) for name in worker.EXPORTER_COUNTS})
-            rows.append(_added(before, gained))
-        worker.write_exporters(connection, STATE_ID, rows)
+        add_exporters(connection, self._gained)
+
+    def _add_strangers(self, connection: sa.Connection) -> None:
+        """The unknown exporters of this replay to those of the others: the busiest of all."""
+        if not self._strangers:
+            return
+        table = tables.unknown_exporter
+        sums = dict(self._strangers)
+        for row in connection.execute(sa.select(table).where(table.c.collector == STATE_ID)):
+            one = Stranger(bytes(row.exporter), row.datagrams, row.overcount, row.first, row.last)
+            sums[one.exporter] = one.with_more(sums.get(one.exporter))
+        busiest = sorted(sums.values(), key=lambda one: (-one.datagrams, one.exporter))[:STRANGERS_MAX]
+        worker.write_strangers(connection, STATE_ID, busiest)
+
+
+def add_exporters(connection: sa.Connection, gained: dict[worker.ExporterKey, ExporterRow]) -> None:
+    """Add counts to those of all replays."""
+    table = tables.exporter_state
+    kept = {(row.exporter, row.domain, row.export_protocol): row
+            for row in connection.execute(sa.select(table).where(table.c.collector == STATE_ID))}
+    rows = []
+    for key, more in gained.items():
+        old = kept.get(key)
+        before = None if old is None else replace(
+            more, **{name: getattr(old, name) for name in worker.EXPORTER_COUNTS})
+        rows.append(_added(before, more))
+    worker.write_exporters(connection, STATE_ID, rows)
 
 
 class _Unreadable(RatemillError):

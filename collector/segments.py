@@ -40,6 +40,7 @@ SEGMENT_FLOWS_MAX = 1_000_000
 BATCH_FLOWS = 1 << 16
 """Flows of a batch of the file: small enough to be still in the processor's cache when they are written."""
 
+_NOTHING_HELD = np.zeros(0, np.uint8)
 _KEYS = ("exporter", "domain", "export_protocol", "slot")
 _SUMS = ("datagrams", "decoded", "faulted", "duplicate", "refused", "data_records", "options_records", "flow_records",
          "not_a_flow", "faulted_records", "waiting_sets", "twin", "flows", "octets", "templates", "options_templates",
@@ -69,6 +70,7 @@ class Segment:
     """Rows of the table `interface_counter`."""
     unrated: list[dict[str, Any]] = field(default_factory=list)
     rates: list[Announced] = field(default_factory=list)
+    port_blocks: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -131,7 +133,7 @@ class SegmentBuilder:
         """Take what a block gave; its flows are in `columns`. Raises RatemillError if the disk can't take a batch."""
         self.block_first = block if self.block_first is None else self.block_first
         self.block_last = block
-        self._parts.append(replace(decoded, flows={}))
+        self._parts.append(replace(decoded, flows={}, held=_NOTHING_HELD))
         self._readings += interface_counters.count(decoded.interface_counters)
         self.datagrams += decoded.counts.datagrams
         if self.columns.used >= BATCH_FLOWS:
@@ -192,7 +194,8 @@ class SegmentBuilder:
         counters = interface_counters.newest_of_minutes(part.interface_counters for part in self._parts)
         segment = Segment(self._home.relative(path), row, intake, faults, self._survey.slots(), self._survey.readings(),
                           self._drops, interface_counters.to_rows(counters), self._unrated.rows(),
-                          [rate for part in self._parts for rate in part.rates])
+                          [rate for part in self._parts for rate in part.rates],
+                          port_block_rows([part.port_blocks for part in self._parts]))
         self._begin()
         return segment
 
@@ -387,11 +390,13 @@ def _refused_rows(refusals: Sequence[Refusal]) -> list[dict[str, Any]]:
     for refusal in refusals:
         slot = refusal.received // SLOT_MS * SLOT_MS
         by_slot[slot] = by_slot.get(slot, 0) + refusal.datagrams
-    nothing = dict.fromkeys((*_SUMS, *measures.COLUMNS), 0)
-    return [
-        {"exporter": NO_ADDRESS, "domain": 0, "export_protocol": 0, "slot": slot, **nothing, "datagrams": n, "refused": n}
-        for slot, n in sorted(by_slot.items())
-    ]
+    key = {"exporter": NO_ADDRESS, "domain": 0, "export_protocol": 0}
+    return [no_intake({**key, "slot": slot}, datagrams=n, refused=n) for slot, n in sorted(by_slot.items())]
+
+
+def no_intake(key: dict[str, Any], **counts: int) -> dict[str, Any]:
+    """A row of the table `intake` in which only these counts are not 0."""
+    return {**key, **dict.fromkeys((*_SUMS, *measures.COLUMNS), 0), **counts}
 
 
 def sum_faults(parts: Iterable[Sequence[tuple[bytes, int, FaultKind, int]]]) -> list[dict[str, Any]]:
@@ -441,6 +446,24 @@ def sum_slots(columns: Columns) -> list[dict[str, Any]]:
     return sums.rows()
 
 
+def port_block_rows(parts: Sequence[Columns]) -> list[dict[str, Any]]:
+    """Rows of the table `port_block_event`, in the order in which they were received."""
+    rows: list[dict[str, Any]] = []
+    for part in parts:
+        numbers = {name: column.tolist() for name, column in part.items() if column.ndim == 1}
+        addresses = {name: [row.tobytes() for row in column] for name, column in part.items() if column.ndim == 2}
+        names = (*addresses, *numbers)
+        for values in zip(*addresses.values(), *numbers.values(), strict=True):
+            row = dict(zip(names, values, strict=True))
+            ports = {name: min(row[name], PORT_BEYOND) for name in ("port_first", "port_last", "port_step")}
+            rows.append({**row, **ports, "protocol": row["protocol"] & 0xFF, "outcome": ""})
+    return rows
+
+
+PORT_BEYOND = 65_536
+"""What a port number that is none is stored as."""
+
+
 # SQL ------------------------------------------------------------------------------------------------------------------
 def register(connection: sa.Connection, segments: Sequence[Segment], manifest_version: int) -> list[int]:
     """Insert all rows of segments, inside the caller's transaction. Returns their row ids."""
@@ -451,7 +474,8 @@ def register(connection: sa.Connection, segments: Sequence[Segment], manifest_ve
         readings.register(connection, number, segment.readings)
         drops = [{"slot": slot, "total": total} for slot, total in segment.drops.items()]
         for table, rows in ((tables.kernel_drop, drops), (tables.intake, segment.intake), (tables.fault, segment.faults),
-                            (tables.segment_slot, segment.slots), (tables.unrated_flows, segment.unrated)):
+                            (tables.segment_slot, segment.slots), (tables.unrated_flows, segment.unrated),
+                            (tables.port_block_event, segment.port_blocks)):
             if rows:
                 connection.execute(table.insert(), [{"segment_id": number, **row} for row in rows])
         interface_counters.store(connection, number, segment.counters)

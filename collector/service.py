@@ -29,7 +29,7 @@ from collector.decoder import Decoder
 from collector.disk import DecodePause
 from collector.group_service import GroupDecoding
 from collector.locks import only_one
-from collector.settings import Collector, CollectorSettings, from_document
+from collector.settings import Collector, CollectorSettings, from_document, of_home
 from collector.status import status_path
 from collector.worker import Worker
 from core import clock
@@ -75,7 +75,7 @@ def run(home: Home, listen: Sequence[str], collector: str = "", receive_only: bo
 def warm_up(settings: CollectorSettings) -> None:
     """Compile what decoding needs, once a version: a v5 datagram with one record goes through."""
     if is_cold("collector.kernels.scan", "collector.kernels.rows", "collector.kernels.samples", "collector.kernels.sequences",
-               "collector.kernels.upkeep"):
+               "collector.kernels.upkeep", "collector.kernels.reports"):
         say("compiling kernels, once for this version: about half a minute")
     payload = np.zeros(56 + 72, np.uint8)
     payload[8], payload[16], payload[17], payload[57], payload[59] = 72, 17, 4, 5, 1
@@ -83,7 +83,7 @@ def warm_up(settings: CollectorSettings) -> None:
     decoded = decoder.feed(payload, 0)
     segments.sum_slots(decoded.flows)
     readings.read(decoded.flows)
-    decoder.state.warm_up()
+    decoder.warm_up()
 
 
 def _contexts(home: Home, settings: Collector, addresses: Sequence[receiver.Address]) -> Watched | None:
@@ -143,7 +143,7 @@ class _Service:
         before = [signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)]
         signal.signal(signal.SIGHUP, self._reload)
         try:
-            warm_up(from_document(self._home.document))
+            warm_up(of_home(self._home))
             self._begin_decoding()
             code = self._start()
             if code:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
+from collector import registry
 from collector.layout import MEMBERS_MAX
 from core.addresses import parse_address
 from core.errors import SettingsError
 from core.settings import Document, instant_setting, read_list, read_section, setting
+from storage.home import Home
 
 
 def address_setting(value: Any) -> bytes:
@@ -36,6 +38,19 @@ def collector_id(value: Any) -> str:
     if value == "replay" or value.startswith("replay-"):
         raise ValueError(f"'{value}' is taken: journals of replays have this name")
     return value
+
+
+def domain_list(value: Any) -> tuple[int, ...]:
+    """A list of observation domains."""
+    if not isinstance(value, list) or not all(type(item) is int and 0 <= item < 2**32 for item in value):
+        raise ValueError("is not a list of observation domains (0 to 4294967295)")
+    if len(value) > DOMAINS_MAX:
+        raise ValueError(f"names {len(value)} domains, at most {DOMAINS_MAX} are told apart: leave it empty for all")
+    return tuple(dict.fromkeys(value))
+
+
+DOMAINS_MAX = 1024
+"""Domains that one [[exporter]] may name."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,14 @@ class Collector:
     tunnels: str = setting(
         "outer", choices=("outer", "inner"),
         what="Sampled packets in VXLAN, GRE, IPIP, 6in4: whose addresses, ports and octets make the flow.")
+    unknown_exporters: str = setting(
+        "accept", what="What to do with datagrams of exporters that no [[exporter]] names: decode them, keep them until "
+        "`ratemill exporters admit`, or refuse them.", choices=("accept", "quarantine", "refuse"))
+    quarantine_octets_max: int = setting(256 * 2**20, what="Datagrams of unknown exporters kept; the oldest go first.",
+                                         unit="octets", lowest=2**20, highest=2**40)
+    datagrams_per_second_max: int = setting(0, what="Datagrams a second taken of one exporter, by arrival; 0: any number.",
+                                            unit="datagrams", lowest=0, highest=10**8)
+
     records_per_datagram_max: int = setting(4096, what="Records read of one datagram; the rest is a fault.",
                                             unit="records", lowest=1, highest=65536)
     domains_max: int = setting(65536, what="Exporters and domains told apart.", unit="domains", lowest=1, highest=2**24)
@@ -130,6 +153,14 @@ class Exporter:
     completeness_percent: Fraction | None = setting(
         None, what="Of its interfaces' octet counters, flows cover at least this share; else [completeness] says it.",
         parse=share_setting)
+    domains: tuple[int, ...] = setting((), what="Observation domains taken from it; empty: all.", parse=domain_list)
+    datagrams_per_second_max: int | None = setting(
+        None, what="Datagrams a second taken of it, instead of what [collector] says; 0: any number.", unit="datagrams",
+        lowest=0, highest=10**8)
+    repeated: str = setting("registry", what="Which of several equal elements in one of its templates counts.",
+                            choices=("registry", "first", "last"))
+    inside_realm: str = setting("", what="Realm of the addresses inside its NAT, whose leases own its port blocks.")
+    outside_realm: str = setting("", what="Realm of the addresses outside its NAT, in which port blocks become leases.")
 
 
 def member_ids(value: Any) -> tuple[str, ...]:
@@ -166,6 +197,7 @@ class CollectorSettings:
     time: Time = field(default_factory=Time)
     exporters: tuple[Exporter, ...] = ()
     groups: tuple[Group, ...] = ()
+    registry: registry.Registry = field(default_factory=registry.shipped)
 
     def group_of(self, collector: str) -> Group | None:
         """The group that a collector is a member of."""
@@ -224,3 +256,8 @@ def _groups(document: Document, collector: Collector) -> tuple[Group, ...]:
         raise SettingsError(f"ratemill.toml, [[collector_group]] '{late.name}': late_seconds must be above clock_seconds",
                             "a clock that is off must not make a datagram too late")
     return groups
+
+
+def of_home(home: Home) -> CollectorSettings:
+    """The settings with the home's own information elements. Raises SettingsError."""
+    return replace(from_document(home.document), registry=registry.load(home.folder("registries")))

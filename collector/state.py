@@ -8,18 +8,29 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from collector import layout
-from collector.kernels import scan, upkeep
-from collector.layout import CONVENTIONS, GAPS_MAX, MEMBERS_MAX, SLOT_COUNT, TWIN_GAPS_MAX, State
-from collector.registry import FIXED_LAYOUTS, packed_fields, registry
+from collector.kernels import admission, plans, scan, tables, upkeep
+from collector.layout import (
+    CONVENTIONS,
+    COUNTERS,
+    GAPS_MAX,
+    MEMBERS_MAX,
+    SLOT_COUNT,
+    STRANGERS_MAX,
+    TWIN_GAPS_MAX,
+    State,
+)
+from collector.registry import FIXED_LAYOUTS, packed_fields
+from collector.settings import Collector, CollectorSettings, Exporter, Group
 from core.errors import DamagedFile
 
-_MAGIC = b"RMSTATE2"
+_MAGIC = b"RMSTATE3"
 BEFORE_ALL = -(2**62)
 
 
@@ -46,16 +57,45 @@ class ExporterRow:
     """Sessions that were forgotten for want of room: ports of a NAT that were idle for longest."""
     drop_samples: int = 0
     """Packets that the exporter says it discarded (sFlow)."""
+    refused: int = 0
+    exported_messages: int = 0
+    """Growth of the exporter's own counters since the first reading of each (IE 41, 42, 164 to 168)."""
+    exported_records: int = 0
+    ignored_packets: int = 0
+    ignored_octets: int = 0
+    not_sent_flows: int = 0
+    not_sent_packets: int = 0
+    not_sent_octets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """An exporter that no setting names, among the busiest: up to `over` of its datagrams may have been others'."""
+
+    exporter: bytes
+    datagrams: int
+    over: int
+    first: int
+    last: int
+
+    def with_more(self, other: Stranger | None) -> Stranger:
+        """Both counts of one exporter as one."""
+        if other is None:
+            return self
+        return Stranger(self.exporter, self.datagrams + other.datagrams, self.over + other.over,
+                        min(self.first, other.first), max(self.last, other.last))
 
 
 _ROWED = {"domains": ("domains", layout.DOMAIN), "templates": ("templates", layout.TEMPLATE),
           "plans": ("plans", layout.PLAN), "fields": ("fields", np.dtype(np.int64)),
           "samplers": ("samplers", layout.SAMPLER), "waiting": ("waiting", layout.WAITING),
-          "waiting_octets": ("waiting_octets", np.dtype(np.uint8))}
+          "waiting_octets": ("waiting_octets", np.dtype(np.uint8)), "reports": ("reports", layout.REPORT),
+          "strangers": ("strangers", layout.STRANGER)}
 """Array → its count and its dtype."""
 _SUMMED = ("received", "missing", "duplicate", "reordered", "restarts", "faulted", "waiting", "sessions_ended", "recycled",
-           "drop_samples")
-_BESIDE = {"domains": ("sequences", "gaps", "trials"), "plans": ("has", "places"), "fields": ("slots", "offsets")}
+           "drop_samples", *ExporterRow.__slots__[16:])
+_BESIDE = {"domains": ("sequences", "gaps", "trials"), "plans": ("has", "places"), "fields": ("slots", "offsets", "noted"),
+           "reports": ("readings",)}
 """Arrays that run along with another."""
 
 
@@ -69,9 +109,12 @@ def _empty() -> State:
         plans=np.zeros(16, layout.PLAN), has=np.zeros((16, SLOT_COUNT), np.uint8),
         places=np.zeros((16, SLOT_COUNT), np.int32),
         fields=np.zeros(256, np.int64), slots=np.zeros(256, np.int16), offsets=np.zeros(256, np.int32),
+        noted=np.zeros(256, np.int16),
         samplers=np.zeros(16, layout.SAMPLER), sampler_table=np.full(64, -1, np.int32),
         waiting=np.zeros(16, layout.WAITING), waiting_octets=np.zeros(1024, np.uint8),
         sightings=_no_sightings(1024), members=np.zeros(MEMBERS_MAX, layout.MEMBER),
+        reports=np.zeros(16, layout.REPORT), readings=np.zeros((16, COUNTERS), np.int64),
+        strangers=np.zeros(STRANGERS_MAX, layout.STRANGER),
     )
 
 
@@ -106,30 +149,35 @@ class DecoderState:
         rest["sflow_boot"] = -1
         self.limits: layout.Limits | None = None
         self._opened = -1
+        self._registry = ""
         self._index()
 
     # bounds and settings ----------------------------------------------------------------------------------------------
-    def use(self, limits: layout.Limits) -> None:
-        """Take bounds and exporters' settings; they may differ from those of the last run."""
+    def use(self, limits: layout.Limits, registry: str) -> None:
+        """Take bounds, exporters' settings and the elements of a registry (by its digest); all may differ from those of
+        the last run."""
         self.limits = limits
         self._opened = -1
         if self.arrays.gaps.shape[1] < limits.gaps:
             self.arrays = self.arrays._replace(gaps=_with_gaps(self.arrays.gaps, len(self.arrays.gaps), limits.gaps))
         if self.arrays.counts[0]["plans"] == 0:
             self._add_fixed_plans(limits)
-        used = self.arrays.domains[: self._count("domains")]
-        used["configured"] = 0
-        used["sflow_boot"] = -1
-        for words, values in zip(limits.exporters, limits.exporter_values, strict=True):
-            mine = (used["high"] == words[0]) & (used["low"] == words[1])
-            used["configured"][mine], used["sflow_boot"][mine] = values
+            self._registry = registry
+        admission.configure_all(self.arrays, limits)
+        templates = self.arrays.templates[: self._count("templates")]
+        templates = templates[templates["plan"] >= 0]
+        rules, repeat = self.arrays.plans["repeat"], self.arrays.domains["repeat"][templates["domain"]]
+        if registry != self._registry or not np.array_equal(rules[templates["plan"]], repeat):
+            rules[templates["plan"]] = repeat
+            plans.assign_all(self.arrays, limits)
+            self._registry = registry
 
     def _add_fixed_plans(self, limits: layout.Limits) -> None:
         for fixed in FIXED_LAYOUTS:
             first = self._count("fields")
             fields = packed_fields(fixed)
             self.arrays.fields[first : first + len(fields)] = fields
-            scan.compile_plan(self.arrays, limits, len(fields), 0, 0, True)
+            plans.compile_plan(self.arrays, limits, len(fields), 0, 0, True, plans.ANY)
 
     def _count(self, name: str) -> int:
         return int(self.arrays.counts[0][name])
@@ -145,7 +193,7 @@ class DecoderState:
         bounds = self.limits
         assert bounds is not None, "use() comes first"
         most = {"domains": bounds.domains + scan.ROWS_BESIDE, "templates": bounds.templates,
-                "samplers": bounds.samplers}.get(name)
+                "samplers": bounds.samplers, "reports": bounds.reports}.get(name)
         if most is not None:
             size = max(min(size, most), len(getattr(self.arrays, name)))
         changed = {each: _enlarged(getattr(self.arrays, each), size) for each in (name, *_BESIDE.get(name, ()))
@@ -153,24 +201,32 @@ class DecoderState:
         if name == "domains":
             changed["gaps"] = _with_gaps(self.arrays.gaps[:, : self._gaps_used()], size, self.arrays.gaps.shape[1])
         self.arrays = self.arrays._replace(**changed)
-        if most is not None:
+        if most is not None and name != "reports":
             self._index()
 
     def _gaps_used(self) -> int:
         """The most gaps that a domain has."""
         return int(self.arrays.sequences["gaps"].max())
 
+    def grow_reports(self, more: int) -> None:
+        """Make room for the scopes of `more` loss reports, in bounds."""
+        limits = self.limits
+        assert limits is not None, "use() comes first"
+        size = len(self.arrays.reports)
+        if self._count("reports") + more > size and size < limits.reports:
+            self.grow("reports", min(more, limits.reports))
+
     def _index(self) -> None:
         """Hash tables of the right size, filled from the rows."""
-        tables = {}
+        made = {}
         for rows, table in (("domains", "domain_table"), ("templates", "template_table"), ("samplers", "sampler_table")):
             size = 64
             while size < 2 * len(getattr(self.arrays, rows)):
                 size *= 2
-            tables[table] = np.full(size, -1, np.int32)
-        self.arrays = self.arrays._replace(**tables)
+            made[table] = np.full(size, -1, np.int32)
+        self.arrays = self.arrays._replace(**made)
         a = self.arrays
-        scan.index_tables(a.counts, a.domains, a.domain_table, a.templates, a.template_table, a.samplers, a.sampler_table)
+        tables.index_tables(a.counts, a.domains, a.domain_table, a.templates, a.template_table, a.samplers, a.sampler_table)
 
     def grow_sightings(self, most: int) -> None:
         """Forget the copies that lie outside the window; if many are left, double the table, else keep its size."""
@@ -231,6 +287,20 @@ class DecoderState:
         used["ended"][ports[too_many]] = scan.RECYCLED
         counts["ended"] += int(too_many.sum())
 
+    def _drop_reports(self, over: layout.Rows) -> None:
+        """Forget the loss reports of sessions that are over."""
+        a, count = self.arrays, self._count("reports")
+        keep = ~over[a.reports["domain"][:count]]
+        if keep.all():
+            return
+        moved = np.cumsum(np.concatenate([[0], keep]))  # a chain is kept or dropped as a whole; 0 ends it
+        kept, readings = a.reports[:count][keep].copy(), a.readings[:count][keep].copy()
+        kept["next"] = moved[kept["next"]]
+        used = a.domains[: len(over)]
+        used["report"] = np.where(over, 0, moved[used["report"]])
+        a.reports[: len(kept)], a.readings[: len(kept)] = kept, readings
+        a.counts[0]["reports"] = len(kept)
+
     def retire(self) -> None:
         """Forget templates and samplers of sessions that are over; their counts go to their exporter's row.
 
@@ -247,6 +317,7 @@ class DecoderState:
         kept = a.samplers[:count][~over[a.samplers["domain"][:count]]].copy()
         a.samplers[: len(kept)] = kept
         a.counts[0]["samplers"] = len(kept)
+        self._drop_reports(over)
         rows = np.flatnonzero(over | ((used["session"] == 0) & (used["ended"] == scan.IN_USE)))
         rows = rows[rows > 0]
         keys = used[rows]
@@ -302,15 +373,34 @@ class DecoderState:
         moved = np.zeros(self._count("plans"), np.int64)
         moved[wanted] = np.arange(len(wanted))
         templates["plan"][defined] = moved[templates["plan"][defined]]
-        plans, has, at = a.plans[wanted].copy(), a.has[wanted].copy(), a.places[wanted].copy()
-        places = np.concatenate([np.arange(p["first"], p["first"] + p["count"]) for p in plans])
-        for array in (a.fields, a.slots, a.offsets):
+        kept, has, at = a.plans[wanted].copy(), a.has[wanted].copy(), a.places[wanted].copy()
+        behind = np.cumsum(kept["count"])
+        places = np.repeat(kept["first"] - behind + kept["count"], kept["count"]) + np.arange(behind[-1])
+        for array in (a.fields, a.slots, a.offsets, a.noted):
             array[: len(places)] = array[places]
-        plans["first"] = np.concatenate([[0], np.cumsum(plans["count"])[:-1]])
-        a.plans[: len(wanted)], a.has[: len(wanted)], a.places[: len(wanted)] = plans, has, at
+        kept["first"] = behind - kept["count"]
+        a.plans[: len(wanted)], a.has[: len(wanted)], a.places[: len(wanted)] = kept, has, at
         a.counts[0]["plans"], a.counts[0]["fields"] = len(wanted), len(places)
 
     # what people ask --------------------------------------------------------------------------------------------------
+    @property
+    def octets(self) -> int:
+        """Memory of all that is remembered; `collector.memory` says how much it can become."""
+        return sum(array.nbytes for array in self.arrays)
+
+    def strangers(self) -> list[Stranger]:
+        """Unknown exporters, the busiest first."""
+        rows = [Stranger(np.array([row["high"], row["low"]], np.uint64).tobytes(),
+                         *(int(row[name]) for name in Stranger.__slots__[1:]))
+                for row in self.arrays.strangers[: self._count("strangers")]]
+        return sorted(rows, key=lambda row: (-row.datagrams, row.exporter))
+
+    def take_strangers(self) -> list[Stranger]:
+        """The unknown exporters so far; they are counted anew from here on."""
+        taken = self.strangers()
+        self.arrays.counts[0]["strangers"] = 0
+        return taken
+
     @property
     def waiting(self) -> int:
         """Sets that wait for their template now."""
@@ -346,13 +436,13 @@ class DecoderState:
         counts = self.arrays.counts[0]
         used = self.arrays.domains[: counts["domains"]]
         kept = ("high", "low", "domain", "protocol", "session", "ended", "rate_numerator", "rate_denominator", "initialised",
-                "configured", "sflow_boot")
+                "configured", "sflow_boot", "repeat", "admission", "rate_most")
         for name in layout.DOMAIN.names or ():
             if name not in kept:
                 used[name] = 0
-        used["intake"] = -1
+        used["intake"] = used["refilled"] = -1
         self._forget_sequences(slice(0, len(used)))
-        for name in ("waiting", "waiting_octets", "waiting_live", "waiting_live_octets", "datagrams"):
+        for name in ("waiting", "waiting_octets", "waiting_live", "waiting_live_octets", "datagrams", "reports", "strangers"):
             counts[name] = 0
         counts["newest"] = counts["horizon"] = BEFORE_ALL
         upkeep.compact_waiting(self.arrays)
@@ -374,7 +464,7 @@ class DecoderState:
         """The whole state; `from_bytes` makes one that goes on exactly like this one."""
         parts = self._parts()
         named = {name: list(part.dtype.names) for name, part in parts.items() if part.dtype.names}
-        head = json.dumps({"sightings": len(self.arrays.sightings), "fields": named,
+        head = json.dumps({"sightings": len(self.arrays.sightings), "fields": named, "registry": self._registry,
                            "parts": {name: list(part.shape) for name, part in parts.items()}}).encode()
         body = b"".join(np.ascontiguousarray(part).tobytes() for part in parts.values())
         check = zlib.crc32(body, zlib.crc32(head))
@@ -415,6 +505,7 @@ class DecoderState:
             array = np.zeros((room, *part.shape[1:]), part.dtype)
             array[: len(part)] = part
             changed[name] = array
+        self._registry = head["registry"]
         self.arrays = self.arrays._replace(**changed)
         self._set_sightings(sightings, int(head["sightings"]))
         self._index()
@@ -433,19 +524,31 @@ def _by_name(part: layout.Rows, kind: np.dtype[Any]) -> layout.Rows:
     return rows
 
 
-def _otherwise(words: layout.Rows, exporters: Any, collector: Any) -> layout.Rows:
+_UNKNOWN = {"accept": admission.ACCEPT, "quarantine": admission.QUARANTINE, "refuse": admission.REFUSE}
+_REPEATED = {"registry": plans.ANY, "first": plans.FIRST, "last": plans.LAST}
+PORTION = 65_536
+"""Sets, a quarter of the rows, or changes, that one pass over a journal block collects before it decodes them."""
+
+
+def _otherwise(words: layout.Rows, exporters: Sequence[Exporter], collector: Collector) -> layout.Rows:
     """Addresses of exporters whose key is not that of [collector], sorted."""
     chosen = words[[e.key is not None and e.key != collector.exporter_key for e in exporters]].reshape(-1, 2)
     return np.ascontiguousarray(chosen[np.lexsort((chosen[:, 1], chosen[:, 0]))])
 
 
-def bounds(settings: Any, group: Any = None) -> layout.Limits:
+def bounds(settings: CollectorSettings, group: Group | None = None) -> layout.Limits:
     """The settings as kernels take them; `group` if the journals of its members are decoded as one."""
-    collector = settings.collector
-    found = registry()
-    exporters = settings.exporters
+    collector, found = settings.collector, settings.registry.arrays
+    exporters = sorted(settings.exporters, key=lambda e: tuple(np.frombuffer(e.address, np.uint64).tolist()))
     words = np.frombuffer(b"".join(e.address for e in exporters), np.uint64).reshape(len(exporters), 2)
-    values = [(e.sampling or 0, -1 if e.sflow_boot is None else e.sflow_boot) for e in exporters]
+    values: list[tuple[int, ...]] = []
+    domains: list[int] = []
+    for e in exporters:
+        most = collector.datagrams_per_second_max if e.datagrams_per_second_max is None else e.datagrams_per_second_max
+        values.append((e.sampling or 0, -1 if e.sflow_boot is None else e.sflow_boot, most, _REPEATED[e.repeated],
+                       len(domains), len(e.domains) or -1))
+        domains += e.domains
+    is_limited = collector.datagrams_per_second_max > 0 or any(value[2] > 0 for value in values)
     return layout.Limits(
         records=collector.records_per_datagram_max, domains=collector.domains_max, templates=collector.templates_max,
         template_fields=collector.template_fields_max, fields=max(collector.templates_max * 32, 2**16),
@@ -453,8 +556,12 @@ def bounds(settings: Any, group: Any = None) -> layout.Limits:
         duplicate_window=collector.duplicate_window, duplicate_ms=collector.duplicate_seconds * 1000,
         twins=len(group.members) if group else 0, twin_late_ms=group.late_seconds * 1000 if group else 0,
         twin_clock_ms=group.clock_seconds * 1000 if group else 0, gaps=TWIN_GAPS_MAX if group else GAPS_MAX,
-        elements=found.elements, reverse=found.reverse, smallest=found.smallest, largest=found.largest,
-        exporters=words.copy(), exporter_values=np.array(values, np.int64).reshape(len(exporters), 2),
+        reports=collector.samplers_max, portion=PORTION,
+        keys=found.keys, element_slots=found.slots, element_lengths=found.lengths, element_last=found.last,
+        exporters=words.copy(), exporter_values=np.array(values, np.int64).reshape(len(exporters), 6),
+        exporter_domains=np.array(domains, np.int64),
+        guarded=int(is_limited or collector.unknown_exporters != "accept" or bool(domains)),
+        unknown=_UNKNOWN[collector.unknown_exporters], rate_most=collector.datagrams_per_second_max,
         by_port=int(collector.exporter_key == "address_port"), by_port_otherwise=_otherwise(words, exporters, collector),
         ports=collector.ports_per_exporter_max,
     )

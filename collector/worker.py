@@ -16,12 +16,12 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from collector import segments, totals
+from collector import quarantine, segments, totals
 from collector.decoder import Decoder
 from collector.kernels import twins
 from collector.knowledge import Knowledge
-from collector.settings import CollectorSettings, from_document
-from collector.state import DecoderState, ExporterRow
+from collector.settings import CollectorSettings, of_home
+from collector.state import DecoderState, ExporterRow, Stranger
 from core import clock, tables
 from core.errors import DamagedFile
 from runtime import log
@@ -108,9 +108,18 @@ def write_exporters(connection: sa.Connection, collector: str, rows: Iterable[Ex
     connection.execute(table.insert(), values)
 
 
-EXPORTER_SUMS = ("received", "missing", "duplicate", "reordered", "restarts", "faulted", "waiting", "sessions",
-                 "sessions_ended", "recycled", "drop_samples")
+EXPORTER_SUMS = tuple(name for name in ExporterRow.__slots__ if name not in ("exporter", "domain", "protocol", "first", "last"))
 EXPORTER_COUNTS = (*EXPORTER_SUMS, "first", "last")
+
+
+def write_strangers(connection: sa.Connection, collector: str, rows: Iterable[Stranger]) -> None:
+    """Replace a collector's list of unknown exporters."""
+    table = tables.unknown_exporter
+    connection.execute(table.delete().where(table.c.collector == collector))
+    values = [{"collector": collector, "exporter": row.exporter, "datagrams": row.datagrams, "overcount": row.over,
+               "first": row.first, "last": row.last} for row in rows]
+    if values:
+        connection.execute(table.insert(), values)
 
 
 # worker ---------------------------------------------------------------------------------------------------------------
@@ -143,9 +152,9 @@ class Worker:
         """Raises DamagedFile if the saved state is damaged."""
         self._home, self._collector = home, collector
         self._engine = sql.engine(home)
-        self._settings = from_document(home.document)
+        self._settings = of_home(home)
         position = load_position(home, self._engine, collector)
-        swept = segments.sweep_orphans(home, self._engine, collector)
+        swept = segments.sweep_orphans(home, self._engine, collector) + quarantine.sweep(home, self._engine, collector)
         if swept:
             log.info("decoder", "files of an interrupted run removed", collector=collector, files=swept)
         self._block = position.block
@@ -156,6 +165,8 @@ class Worker:
         self._reader = JournalReader(home.folder("journal"), collector, position.block + 1)
         self._builder = segments.SegmentBuilder(home, collector, settings_digest(self._settings),
                                                 self._settings.collector.compression, self._settings.collector.threads)
+        self._strangers = self._decoder.state.strangers()
+        self._quarantine = quarantine.Builder(collector, self._settings.collector.quarantine_octets_max)
         self._saved: Path | None = None
         self._named = 0
         self.decoded = 0
@@ -197,6 +208,7 @@ class Worker:
             body, self._decoded_before = body_behind(body, self._decoded_before), 0
         decoded = self._decoder.feed(body, block.head.number, self._builder.columns)
         self._builder.add(decoded, block.head.number)
+        self._quarantine.add(decoded.held, block.head.number)
         self._builder.dropped(block.head.last_received, block.head.kernel_drops)
         self.work.blocks += 1
         self.work.datagrams += decoded.counts.datagrams
@@ -223,6 +235,8 @@ class Worker:
         began = clock.monotonic_ns()
         block, datagrams = self._builder.block_last, self._builder.datagrams
         segment = self._builder.write()
+        held = self._quarantine.write(self._home)
+        strangers = self._decoder.state.strangers()
         rows = exporter_rows(self._decoder.state)
         changed = [row for key, row in rows.items() if self._known.get(key) != row]
         state = save_state(self._home, self._collector, block, self._decoder.state)
@@ -234,8 +248,12 @@ class Worker:
             totals.add(connection, self._collector, segment.intake, segment.faults,
                        {(row.exporter, row.domain, row.protocol): row.missing - self._missing_before(row) for row in changed},
                        totals.skews(segment.intake))
+            if strangers != self._strangers:
+                write_strangers(connection, self._collector, strangers)
+            dropped = quarantine.register(connection, held, self._settings.collector.quarantine_octets_max)
             move_position(connection, self._collector, block, state)
-        self._known, self._block = rows, block
+        quarantine.remove(self._home, dropped)
+        self._known, self._strangers, self._block = rows, strangers, block
         self.decoded += datagrams
         self.flows += segment.row["flows"]
         self.segments += 1

@@ -311,6 +311,15 @@ exporter_state = Table(  # cumulative, per collector: what `exporters list` show
     Column("sessions_ended", BigInteger, nullable=False, server_default="0"),
     Column("recycled", BigInteger, nullable=False, server_default="0"),
     Column("drop_samples", BigInteger, nullable=False),  # packets that the exporter says it discarded
+    Column("refused", BigInteger, nullable=False),
+    # what the exporter's own counters (IE 41, 42, 164 to 168) have grown by since they were first seen
+    Column("exported_messages", BigInteger, nullable=False),
+    Column("exported_records", BigInteger, nullable=False),
+    Column("ignored_packets", BigInteger, nullable=False),
+    Column("ignored_octets", BigInteger, nullable=False),
+    Column("not_sent_flows", BigInteger, nullable=False),
+    Column("not_sent_packets", BigInteger, nullable=False),
+    Column("not_sent_octets", BigInteger, nullable=False),
 )
 interface_counter = Table(  # octets that an interface had counted at an instant; of a minute the newest reading
     "interface_counter",
@@ -412,6 +421,80 @@ replayed_file = Table(
     Column("collector", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
     Index("replayed_file_digest", "digest"),
+)
+
+port_block_event = Table(  # what NATs reported about their port blocks (RFC 8158)
+    "port_block_event",
+    metadata,
+    _id(),
+    Column("segment_id", BigInteger, ForeignKey("segment.id"), nullable=False),
+    Column("exporter", LargeBinary, nullable=False),
+    Column("domain", BigInteger, nullable=False),
+    Column("received", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),  # when the event was, after the clock rule
+    Column("event", Integer, nullable=False),  # 1 allocated, 2 freed
+    Column("inside", LargeBinary, nullable=False),
+    Column("outside", LargeBinary, nullable=False),
+    Column("port_first", Integer, nullable=False),
+    Column("port_last", Integer, nullable=False),
+    Column("port_step", Integer, nullable=False),
+    Column("protocol", Integer, nullable=False),  # 0: all
+    Column("outcome", Text, nullable=False),  # what became of it: empty before it was looked at
+    Index("port_block_event_outside", "outside"),
+)
+port_block_lease = Table(  # the leases that port blocks were turned into, as they lie in the table `lease`
+    "port_block_lease",
+    metadata,
+    _id(),
+    Column("realm", Text, nullable=False),
+    Column("address", LargeBinary, nullable=False),
+    Column("protocol", Integer),
+    Column("port_first", Integer, nullable=False),
+    Column("port_last", Integer, nullable=False),
+    Column("start_ms", BigInteger, nullable=False),
+    Column("end_ms", BigInteger, nullable=False),
+    Column("service_id", BigInteger, nullable=False),
+    Index("port_block_lease_address", "realm", "address"),
+)
+port_block_position = Table(  # one row: up to which event, and with which leases and settings, that was done
+    "port_block_position",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("event_id", BigInteger, nullable=False),
+    Column("input_version", BigInteger, nullable=False),
+    Column("realms", Text, nullable=False),
+)
+unknown_exporter = Table(  # the busiest exporters that no setting names: at most 64 a collector
+    "unknown_exporter",
+    metadata,
+    Column("collector", Text, primary_key=True),
+    Column("exporter", LargeBinary, primary_key=True),
+    Column("datagrams", BigInteger, nullable=False),
+    Column("overcount", BigInteger, nullable=False),  # so many of them may have been others'
+    Column("first", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+)
+quarantine_file = Table(  # datagrams of unknown exporters, kept until they are admitted or the oldest must go
+    "quarantine_file",
+    metadata,
+    _id(),
+    Column("collector", Text, nullable=False),
+    Column("path", Text, nullable=False, unique=True),
+    Column("digest", Text, nullable=False),
+    Column("octets_size", BigInteger, nullable=False),
+    Column("datagrams", BigInteger, nullable=False),
+    Column("left_out", BigInteger, nullable=False),  # datagrams that there was no room for
+    Column("received_first", BigInteger, nullable=False),
+    Column("received_last", BigInteger, nullable=False),
+    Column("dropped", BigInteger),  # when it had to go, null while it is there
+)
+quarantine_admission = Table(  # which exporter's datagrams of a file were decoded: each once
+    "quarantine_admission",
+    metadata,
+    Column("file_id", BigInteger, ForeignKey("quarantine_file.id"), primary_key=True),
+    Column("exporter", LargeBinary, primary_key=True),
+    Column("datagrams", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
 )
 
 # aggregation --------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from collector import sights
+from collector import registry, sights
 from core.errors import SettingsError
 from core.settings import SECTIONS, Document, read_section, unknown_names
 from monitoring import sections
@@ -25,7 +25,8 @@ def problems(home: Home) -> list[str]:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         return [str(_load_error(home))]
-    return unknown_names(document, SECTIONS, "section") + sections.problems(document)
+    _, elements = registry.read_folder(home.folder("registries"))
+    return [*unknown_names(document, SECTIONS, "section"), *sections.problems(document), *map(registry.described, elements)]
 
 
 def _load_error(home: Home) -> SettingsError:

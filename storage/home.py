@@ -3,7 +3,8 @@
 ratemill.toml   settings            segments/     flows (Arrow IPC)        documents/   invoices (PDF, JSON)
 ratemill.db     SQL (SQLite)        cells/        cells and outcomes       frozen/      usage that charges were made of
 journal/        datagrams           charges/      charges by period        run/         status of running processes
-                                    generations/  DuckDB for analysts      locks/
+registries/     own elements        generations/  DuckDB for analysts      quarantine/  datagrams of unknown exporters
+locks/
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pathlib import Path
 from core import settings
 from core.errors import UsageError
 
-FOLDERS = ("journal", "segments", "cells", "charges", "generations", "documents", "frozen", "run", "locks")
+FOLDERS = ("journal", "segments", "cells", "charges", "generations", "documents", "frozen", "run", "locks", "registries",
+           "quarantine")
 SETTINGS_FILE = "ratemill.toml"
 
 

@@ -9,7 +9,7 @@ lease beside port blocks. Different prefix lengths may nest; the longest wins.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -220,6 +220,47 @@ def _write(connection: sa.Connection, added: Sequence[Lease], changed: Sequence[
         at=clock.now_ms(), kind="leases", from_ms=min(lease.start_ms for lease in touched),
         to_ms=max(lease.end_ms for lease in touched), detail=f"{len(added)} added, {len(changed)} changed"))  # fmt: skip
     audit.record(connection, actor, "leases.import", "leases.csv", None, summary)
+
+
+# derived leases -------------------------------------------------------------------------------------------------------
+Places = dict[Place, list[Lease]]
+
+
+def places(connection: sa.Connection, addresses: Collection[bytes]) -> Places:
+    """The leases that begin at one of these addresses, by realm and address."""
+    table = tables.lease
+    query = sa.select(*(table.c[name] for name in Lease.__slots__)).where(table.c.address.in_(addresses))
+    found: Places = {}
+    for row in connection.execute(query):
+        lease = Lease(*row)
+        found.setdefault(lease.place, []).append(lease)
+    return found
+
+
+def conflicts(lease: Lease, stored: Places, own: Collection[Key] = ()) -> bool:
+    """Whether a lease would match a packet that a stored one matches at the same time; `own` are keys of leases that its
+    maker would take away."""
+    return any(other.start_ms < lease.end_ms and lease.start_ms < other.end_ms and other.key not in own
+               and _both_match(lease, other) for other in stored.get(lease.place, ()))  # fmt: skip
+
+
+def replace(connection: sa.Connection, removed: Sequence[Lease], added: Sequence[Lease], kind: str, actor: Actor) -> None:
+    """Take leases away and enter others, inside the caller's transaction: for leases that a program derives. The caller
+    has looked for conflicts. `kind` is what the change of inputs is called."""
+    table = tables.lease
+    for lease in removed:
+        connection.execute(table.delete().where(
+            *(table.c[name].is_not_distinct_from(getattr(lease, name)) for name in Lease.__slots__)))  # fmt: skip
+    if added:
+        connection.execute(table.insert(), [_values(lease) for lease in added])
+    touched = [*removed, *added]
+    connection.execute(tables.input_change.insert().values(
+        at=clock.now_ms(), kind=kind, from_ms=min(lease.start_ms for lease in touched),
+        to_ms=max(lease.end_ms for lease in touched), detail=f"{len(added)} added, {len(removed)} removed"))  # fmt: skip
+    for lease in removed[:AUDITED_CHANGES_MAX]:
+        subject = format_prefix(Prefix(lease.address, lease.prefix_length))
+        audit.record(connection, actor, "lease.remove", subject, _described(lease), None)
+    audit.record(connection, actor, f"leases.{kind}", kind, None, {"added": len(added), "removed": len(removed)})
 
 
 def _values(lease: Lease) -> dict[str, object]:

@@ -27,6 +27,9 @@ INITIATOR_OCTETS, RESPONDER_OCTETS, INITIATOR_PACKETS, RESPONDER_PACKETS = 56, 5
 LAYER2_OCTETS, TOTAL_OCTETS, IP_VERSION, UDP_SOURCE_PORT, UDP_DESTINATION_PORT = 60, 61, 62, 63, 64
 TCP_SOURCE_PORT, TCP_DESTINATION_PORT, LINK_HEADER, VLAN, CUSTOMER_VLAN = 65, 66, 67, 68, 69
 REVERSE_OCTETS, REVERSE_PACKETS, REVERSE_TCP_FLAGS = 70, 71, 72
+REVERSE_START_MS, REVERSE_END_MS, REVERSE_START_S, REVERSE_END_S = 73, 74, 75, 76
+REVERSE_START_UPTIME, REVERSE_END_UPTIME, REVERSE_TOS, REVERSE_START_NTP, REVERSE_END_NTP = 77, 78, 79, 80, 81
+REVERSE_DELAY_MS, FIREWALL_EVENT, NAT_EVENT, TOTAL_LAYER2, TOTAL_PACKETS = 82, 83, 84, 85, 86
 # Of records that carry a packet (`samples` reads it); from FIRST_SECTION on a slot stands for octets, not for a number.
 FRAME_SIZE, FRAME_TYPE, SECTION_OFFSET, SECTION_OCTETS, OBSERVED_NTP = 112, 113, 114, 115, 116
 FRAME_SECTION, IP_SECTION, MPLS_PAYLOAD_SECTION, MPLS_STACK_SECTION = 120, 121, 122, 123
@@ -50,10 +53,14 @@ V9_OR_OLDER = 9
 CLOCK_MOVED, LAYER2, QUARANTINED, REVERSE, END_CLAMPED = 1, 2, 8, 16, 32
 SAMPLER_SHIFT, SAMPLER_BEYOND = 16, 65_535  # core.schemas.SAMPLER_SHIFT: where the flags of a quarantined flow hold its sampler
 BY_RECORD, BY_SAMPLER, BY_DOMAIN, BY_HEADER, CONFIGURED, ASSUMED = 1, 2, 3, 4, 5, 6
-FLOW, FAULTED = 1, 3
+FLOW, NOT_A_FLOW, FAULTED = 1, 2, 3
 FLOW_VERDICT, PACKET_VERDICT = 1, 3
 ASSUME, QUARANTINE, REJECT = 0, 1, 2
 BY_UPTIME = 1  # a plan with uptimes; 2: with instants
+
+# Events of a firewall (IE 233): a flow's octets are told when it is updated and deleted, as what came since the last time
+CREATED, DELETED, DENIED, ALERTED, UPDATED = 1, 2, 3, 4, 5
+NO_FLOW = -1  # in the place of a fault: the record reports an event and no traffic
 
 
 @inline_kernel
@@ -301,6 +308,81 @@ def times_of(values: Any, r: int, has: Any, exported: int, uptime: int, initiali
     return end - length, end
 
 
+@inline_kernel
+def event_time(values: Any, r: int, has: Any) -> Any:
+    """(whether there is one, when the event of a record was observed)."""
+    if present(values, r, has, OBSERVED_MS):
+        return True, bounded(values[OBSERVED_MS, r], INSTANT_MAX)
+    if present(values, r, has, OBSERVED_NTP):
+        return True, ntp_to_ms(values[OBSERVED_NTP, r])
+    if present(values, r, has, OBSERVED_S):
+        return True, bounded(values[OBSERVED_S, r], INSTANT_MAX // 1000) * 1000
+    return False, np.int64(0)
+
+
+@inline_kernel
+def times_of_event(values: Any, r: int, has: Any, start: int, end: int) -> Any:
+    """A firewall tells when a flow was created and when the event was: what an update tells came just before it, the
+    end of a flow is its deletion (Cisco NSEL: IE 152 with IE 323)."""
+    told, instant = event_time(values, r, has)
+    if not told:
+        return start, end
+    if has[FIREWALL_EVENT] and values[FIREWALL_EVENT, r] == UPDATED:
+        return instant, instant
+    ends = (has[END_MS] or has[END_S] or has[END_NTP] or has[END_UPTIME] or has[END_DELTA] or has[DURATION_MS]
+            or has[DURATION_US])
+    return start, end if ends else max(start, instant)
+
+
+@inline_kernel
+def has_reverse_times(has: Any) -> Any:
+    return (has[REVERSE_START_MS] or has[REVERSE_END_MS] or has[REVERSE_START_S] or has[REVERSE_END_S]
+            or has[REVERSE_START_UPTIME] or has[REVERSE_END_UPTIME] or has[REVERSE_START_NTP] or has[REVERSE_END_NTP]
+            or has[REVERSE_DELAY_MS])
+
+
+@inline_kernel
+def reverse_time(values: Any, r: int, has: Any, milliseconds: int, ntp: int, seconds: int, uptimes: int, exported: int,
+                 uptime: int, boot: int, protocol: int, forward: int) -> Any:
+    """One end of the other direction (RFC 5103 §6.2); the forward direction's where it is not told."""
+    if present(values, r, has, milliseconds):
+        return bounded(values[milliseconds, r], INSTANT_MAX)
+    if present(values, r, has, ntp):
+        return ntp_to_ms(values[ntp, r])
+    if present(values, r, has, seconds):
+        return bounded(values[seconds, r], INSTANT_MAX // 1000) * 1000
+    if present(values, r, has, uptimes):
+        if protocol <= V9_OR_OLDER:
+            return uptime_to_ms(values[uptimes, r], uptime, exported)
+        if 0 < boot < INSTANT_MAX:
+            return initialised_to_ms(values[uptimes, r], boot, exported)
+    return np.int64(forward)
+
+
+@kernel
+def place_reverse_in_time(values: Any, count: int, has: Any, exported: int, uptime: int, initialised: int, protocol: int,
+                          move: int, kinds: Any, work: Any) -> None:
+    """Start and end of the second direction, where the record has times of its own for it."""
+    for r in range(count):
+        boot = values[INITIALISED, r] if present(values, r, has, INITIALISED) else initialised
+        start = reverse_time(values, r, has, REVERSE_START_MS, REVERSE_START_NTP, REVERSE_START_S, REVERSE_START_UPTIME,
+                             exported, uptime, boot, protocol, work[W_START, r] - move) + move
+        end = reverse_time(values, r, has, REVERSE_END_MS, REVERSE_END_NTP, REVERSE_END_S, REVERSE_END_UPTIME,
+                           exported, uptime, boot, protocol, work[W_END, r] - move) + move
+        if has[REVERSE_DELAY_MS]:  # CERT: the answer began so much later
+            start = min(start + bounded(values[REVERSE_DELAY_MS, r], WORD), max(end, start))
+        if end < start:
+            work[W_FLAGS, r] |= END_CLAMPED
+            end = start
+        work[W_BACK_START, r] = start
+        work[W_BACK_END, r] = end
+        if work[W_FAULT, r] == 0:
+            if start < DAY_ONE_MS or end >= DAY_LAST_MS:
+                work[W_FAULT, r] = kinds["time_out_of_range"]
+            elif end - start >= WRAP:
+                work[W_FAULT, r] = kinds["duration_too_long"]
+
+
 # One record -----------------------------------------------------------------------------------------------------------
 @inline_kernel
 def counts_of(values: Any, r: int, has: Any) -> Any:
@@ -323,6 +405,10 @@ def counts_of(values: Any, r: int, has: Any) -> Any:
         if has[OUT_PACKETS]:
             packets = values[OUT_PACKETS, r]
         return values[OUT_OCTETS, r], packets, zero, zero, flags
+    if has[TOTAL_OCTETS] and not has[LAYER2_OCTETS]:  # of a flow that a firewall has deleted: nothing was told before
+        if has[TOTAL_PACKETS]:
+            packets = values[TOTAL_PACKETS, r]
+        return values[TOTAL_OCTETS, r], packets, zero, zero, flags
     header = np.int64(14)
     if has[LINK_HEADER] and values[LINK_HEADER, r] > 0:
         header = values[LINK_HEADER, r]
@@ -387,7 +473,31 @@ def is_ipv4(values: Any, r: int, has: Any) -> Any:
 # Stages: each goes over the records of a chunk, with its results in rows of `work` -------------------------------------
 W_OCTETS, W_PACKETS, W_BACK, W_BACK_PACKETS, W_FLAGS, W_START, W_END, W_NUMERATOR, W_DENOMINATOR, W_SOURCE, W_FAULT = (
     0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
-WORK = 11
+W_BACK_START, W_BACK_END = 11, 12
+WORK = 13
+
+
+@inline_kernel
+def only_total(has: Any) -> Any:
+    """Whether a record's octets are a running total."""
+    return has[TOTAL_OCTETS] and not (has[OCTETS] or has[INITIATOR_OCTETS] or has[RESPONDER_OCTETS] or has[OUT_OCTETS]
+                                      or has[LAYER2_OCTETS])
+
+
+@kernel
+def judge_events(values: Any, count: int, has: Any, kinds: Any, work: Any) -> None:
+    """Which records of a firewall or a NAT (RFC 8158) are flows: denied traffic did not pass, and an event that tells
+    neither octets nor packets is no flow. Octets are what came since the last event, so each is counted once; a running
+    total is one such figure only when the flow is deleted."""
+    total = only_total(has)
+    for r in range(count):
+        nothing = (work[W_OCTETS, r] == 0 and work[W_PACKETS, r] == 0 and work[W_BACK, r] == 0
+                   and work[W_BACK_PACKETS, r] == 0)
+        event = values[FIREWALL_EVENT, r] if has[FIREWALL_EVENT] else np.int64(0)
+        if event == DENIED or (nothing and (has[NAT_EVENT] or event in (CREATED, ALERTED))):
+            work[W_FAULT, r] = NO_FLOW
+        elif total and event != DELETED:
+            work[W_FAULT, r] = kinds["cumulative_counter"] if event == UPDATED or event == 0 else NO_FLOW
 
 
 @kernel
@@ -423,6 +533,8 @@ def place_in_time(values: Any, count: int, has: Any, exported: int, uptime: int,
     """Start and end, after the clock rule."""
     for r in range(count):
         start, end = times_of(values, r, has, exported, uptime, initialised, protocol)
+        if has[FIREWALL_EVENT]:
+            start, end = times_of_event(values, r, has, start, end)
         start += move
         end += move
         if end < start:
@@ -536,7 +648,10 @@ def write_transport(out: Any, values: Any, count: int, has: Any, row: int, width
         protocol = pick(values, r, has, PROTOCOL, 0xFF)
         source, destination = ports_of(values, r, has, protocol)
         tcp_flags = pick(values, r, has, TCP_FLAGS, 0xFFFF)
+        tos = pick(values, r, has, TOS, 0xFF)
         if swapped:
+            if has[REVERSE_TOS]:
+                tos = values[REVERSE_TOS, r] & 0xFF
             if has[REVERSE_TCP_FLAGS]:
                 tcp_flags = values[REVERSE_TCP_FLAGS, r] & 0xFFFF
             if protocol != 1 and protocol != 58:
@@ -544,7 +659,7 @@ def write_transport(out: Any, values: Any, count: int, has: Any, row: int, width
         out.protocol[at] = protocol
         out.source_port[at] = source
         out.destination_port[at] = destination
-        out.tos[at] = pick(values, r, has, TOS, 0xFF)
+        out.tos[at] = tos
         out.tcp_flags[at] = tcp_flags if protocol == 6 else 0
 
 
@@ -573,13 +688,14 @@ def write_route(out: Any, values: Any, count: int, has: Any, row: int, width: in
 
 
 @inline_kernel
-def write_worked(out: Any, work: Any, count: int, row: int, width: int, swapped: bool) -> None:
-    """What the stages before have found."""
+def write_worked(out: Any, work: Any, count: int, row: int, width: int, swapped: bool, own_times: bool) -> None:
+    """What the stages before have found; `own_times`: the second direction has times of its own."""
+    first, last = (W_BACK_START, W_BACK_END) if swapped and own_times else (W_START, W_END)
     for r in range(count):
         at = row + r * width
         kind = work[W_FAULT, r]
-        out.start[at] = work[W_START, r]
-        out.end[at] = work[W_END, r]
+        out.start[at] = work[first, r]
+        out.end[at] = work[last, r]
         out.rate_numerator[at] = work[W_NUMERATOR, r]
         out.rate_denominator[at] = work[W_DENOMINATOR, r]
         out.rate_source[at] = work[W_SOURCE, r]
@@ -588,6 +704,8 @@ def write_worked(out: Any, work: Any, count: int, row: int, width: int, swapped:
         out.flags[at] = work[W_FLAGS, r] | (REVERSE if swapped else 0)
         if kind == 0:
             out.status[at] = FLOW
+        elif kind == NO_FLOW:
+            out.status[at] = 0 if swapped else NOT_A_FLOW
         elif not swapped:
             out.status[at] = FAULTED
             out.fault[at] = kind
@@ -597,6 +715,7 @@ def write_worked(out: Any, work: Any, count: int, row: int, width: int, swapped:
 def write_chunk(out: Any, values: Any, work: Any, count: int, has: Any, row: int, width: int) -> None:
     """The rows of a chunk: one direction, and the other where records have two."""
     write_next_hop(out.next_hop, values, count, has, row, width)
+    own_times = width == 2 and has_reverse_times(has)
     for k in range(width):
         swapped = k == 1
         if swapped:
@@ -605,7 +724,7 @@ def write_chunk(out: Any, values: Any, work: Any, count: int, has: Any, row: int
             write_ends(out.source_address, out.destination_address, values, count, has, row, width)
         write_transport(out, values, count, has, row + k, width, swapped)
         write_route(out, values, count, has, row + k, width, swapped)
-        write_worked(out, work, count, row + k, width, swapped)
+        write_worked(out, work, count, row + k, width, swapped, own_times)
 
 
 @inline_kernel
@@ -960,8 +1079,13 @@ def decode_set(data: Any, job: Any, state: Any, changes: Any, out: Any, policy: 
             leave_unmeasured(count, work)
         else:
             measure(values, count, has, kinds[0], work)
+            if has[FIREWALL_EVENT] or has[NAT_EVENT]:
+                judge_events(values, count, has, kinds[0], work)
         place_in_time(values, count, has, job["exported"], job["uptime"], job["initialised"], owner["protocol"], move,
                       kinds[0], work)
+        if job["width"] == 2 and has_reverse_times(has):
+            place_reverse_in_time(values, count, has, job["exported"], job["uptime"], job["initialised"],
+                                  owner["protocol"], move, kinds[0], work)
         set_rates(values, count, has, job, state.samplers, state.sampler_table, changes, policy, kinds[0], work)
         write_chunk(out, values, work, count, has, job["row"] + done * job["width"], job["width"])
         done += count

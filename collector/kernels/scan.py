@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from collector.kernels.admission import admission_of, configure, configured_row, has_token, note_stranger
+from collector.kernels.plans import compile_plan
+from collector.kernels.tables import find_domain, find_sampler, find_template, payload_hash
 from core.jit import inline_kernel, kernel, load_be16, load_be32, load_le32
 
 # What the scan returns: 0 is done, anything else names the table that must grow before it goes on.
@@ -19,6 +22,7 @@ DONE = 0
 DOMAINS, TEMPLATES, PLANS, FIELDS, SAMPLERS, CHANGES, WAITING, WAITING_OCTETS, SIGHTINGS, SETS, RELEASED, INTAKE, BAD_BODY = (
     1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)
 HEARD = 14
+PORTION, HELD = 15, 16  # so much has come of this body that it must be decoded before the scan goes on; a table that grows
 
 ENTRY_HEADER = 56
 RECEIVED_UNKNOWN, SESSION_BEGINS, SESSION_ENDS, STREAM_MALFORMED, STREAM_CUT, SESSIONS_LOST = 1, 2, 4, 8, 16, 32  # of entries
@@ -34,134 +38,18 @@ AHEAD_UNIT = 1024  # collector.layout.AHEAD_UNIT
 SAMPLER_CODES = 65_535  # sampler ids that a flow's flags can hold, less one for none
 WAITING_OVERHEAD = 64
 VARIABLE = 65_535
-PADDING_MAX = 3
-MESSAGE_MAX = 32_767  # octets of a record that a datagram can hold whole, and that a place can name
-BY_UPTIME, BY_INSTANT = 1, 2  # kinds of plain plans
-REVERSE_ENTERPRISE = 29_305
+PADDING_MAX = 7  # octets behind the last record of a set, or alone in it: some exporters pad to eight (RFC 7011 §3.3.1)
+ENTERPRISE_MAX = 0x7FFFFFFF
 
 V1, V5, V7, V9, IPFIX, SFLOW = 1, 5, 7, 9, 10, 105
 PLAN_V1, PLAN_V5, PLAN_V7 = 0, 1, 2  # made when the state is new
 
-# Slots of the registry that the scan itself looks at; the full list is in `rows`.
-OCTETS, SOURCE_PORT, DESTINATION_PORT, SOURCE4, DESTINATION4, SOURCE6, DESTINATION6 = 1, 6, 7, 13, 14, 17, 19
-ADDRESSES, ADDRESSES_END = 13, 25
-START_UPTIME, END_UPTIME, START_MS, END_MS, DURATION_MS = 25, 26, 29, 30, 35
-UDP_SOURCE_PORT, TCP_DESTINATION_PORT = 63, 66
+# Slots of the registry that the scan itself looks at, for options; the full list is in `rows`.
 INITIALISED, SAMPLING_INTERVAL, RANDOM_INTERVAL, PACKET_INTERVAL, PACKET_SPACE = 37, 46, 47, 48, 49
 SAMPLE_SIZE, POPULATION, SAMPLER, SELECTOR = 50, 51, 52, 53
-OUT_OCTETS, INITIATOR_OCTETS, RESPONDER_OCTETS, LAYER2_OCTETS, TOTAL_OCTETS, REVERSE_OCTETS = 54, 56, 57, 60, 61, 70
-FIRST_SECTION, LAST_SECTION = 120, 123  # a piece of a packet: its octets, not a number
-PACKET_VERDICT = 3
 
-
-@inline_kernel
-def mixed(value: Any) -> Any:
-    """Spread the bits of a word over all of it (the finaliser of splitmix64)."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
-
-
-@inline_kernel
-def payload_hash(words: Any, first: int, length: int, seed: Any) -> Any:
-    """128 bits of a payload that begins at a word; octets beyond `length` don't count. Four chains, for they overlap."""
-    one = mixed(np.uint64(length) + np.uint64(0x9E3779B97F4A7C15) * (seed + np.uint64(1)))
-    two = one ^ np.uint64(0xD6E8FEB86659FD93)
-    three = one ^ np.uint64(0xA0761D6478BD642F)
-    four = one ^ np.uint64(0xE7037ED1A0B428DB)
-    whole = length >> 3
-    at = np.uint64(first)
-    stop = at + np.uint64(whole & ~3)
-    while at < stop:
-        one = (one ^ words[at]) * np.uint64(0x9FB21C651E98DF25)
-        two = (two ^ words[at + np.uint64(1)]) * np.uint64(0xC2B2AE3D27D4EB4F)
-        three = (three ^ words[at + np.uint64(2)]) * np.uint64(0xA24BAED4963EE407)
-        four = (four ^ words[at + np.uint64(3)]) * np.uint64(0xFF51AFD7ED558CCD)
-        one ^= one >> np.uint64(31)
-        two ^= two >> np.uint64(31)
-        three ^= three >> np.uint64(31)
-        four ^= four >> np.uint64(31)
-        at += np.uint64(4)
-    for i in range(first + (whole & ~3), first + whole):
-        one = mixed(one ^ words[i])
-    rest = length & 7
-    if rest:
-        two = mixed(two ^ (words[first + whole] & ((np.uint64(1) << np.uint64(8 * rest)) - np.uint64(1))))
-    high = mixed(one + (three ^ (two << np.uint64(32))) + (two >> np.uint64(7)))
-    low = mixed(two + mixed(four) + (one << np.uint64(17)) + (three >> np.uint64(9)))
-    return mixed(high ^ mixed(four)), mixed(low ^ three)
-
-
-# Tables: open addressing over the rows of a record array, -1 is free -------------------------------------------------
-@inline_kernel
-def domain_key(high: Any, low: Any, domain: int, protocol: int, session: int) -> Any:
-    key = mixed(high ^ mixed(low ^ mixed(np.uint64(domain) * np.uint64(256) + np.uint64(protocol))))
-    return mixed(key ^ np.uint64(session)) if session else key
-
-
-@kernel
-def find_domain(rows: Any, table: Any, high: Any, low: Any, domain: int, protocol: int, session: int) -> Any:
-    """The row of this key, or -1 - place where it would be entered. A session that is over is found no more."""
-    mask = len(table) - 1
-    at = np.int64(domain_key(high, low, domain, protocol, session) & np.uint64(mask))
-    while table[at] >= 0:
-        row = rows[table[at]]
-        if (row["high"] == high and row["low"] == low and row["domain"] == domain and row["protocol"] == protocol
-                and row["session"] == session and row["ended"] == IN_USE):
-            return np.int64(table[at])
-        at = (at + 1) & mask
-    return -1 - at
-
-
-@inline_kernel
-def template_key(domain: int, identifier: int) -> Any:
-    return mixed(np.uint64(domain) * np.uint64(65536) + np.uint64(identifier))
-
-
-@kernel
-def find_template(rows: Any, table: Any, domain: int, identifier: int) -> Any:
-    mask = len(table) - 1
-    at = np.int64(template_key(domain, identifier) & np.uint64(mask))
-    while table[at] >= 0:
-        row = rows[table[at]]
-        if row["domain"] == domain and row["identifier"] == identifier:
-            return np.int64(table[at])
-        at = (at + 1) & mask
-    return -1 - at
-
-
-@inline_kernel
-def sampler_key(domain: int, kind: int, identifier: Any) -> Any:
-    return mixed(identifier ^ mixed(np.uint64(domain) * np.uint64(2) + np.uint64(kind)))
-
-
-@kernel
-def find_sampler(rows: Any, table: Any, domain: int, kind: int, identifier: Any) -> Any:
-    mask = len(table) - 1
-    at = np.int64(sampler_key(domain, kind, identifier) & np.uint64(mask))
-    while table[at] >= 0:
-        row = rows[table[at]]
-        if row["domain"] == domain and row["kind"] == kind and row["identifier"] == identifier:
-            return np.int64(table[at])
-        at = (at + 1) & mask
-    return -1 - at
-
-
-@kernel
-def index_tables(counts: Any, domains: Any, domain_table: Any, templates: Any, template_table: Any, samplers: Any,
-                 sampler_table: Any) -> None:
-    """Fill the (empty) hash tables from the rows."""
-    for i in range(counts[0]["domains"]):
-        row = domains[i]
-        if row["ended"] == IN_USE:
-            domain_table[-1 - find_domain(domains, domain_table, row["high"], row["low"], row["domain"], row["protocol"],
-                                          row["session"])] = i
-    for i in range(counts[0]["templates"]):
-        row = templates[i]
-        template_table[-1 - find_template(templates, template_table, row["domain"], row["identifier"])] = i
-    for i in range(counts[0]["samplers"]):
-        row = samplers[i]
-        sampler_table[-1 - find_sampler(samplers, sampler_table, row["domain"], row["kind"], row["identifier"])] = i
+EXPORTER_UNKNOWN, DOMAIN_UNKNOWN, RATE_LIMITED = 1, 2, 3  # why a datagram is refused
+QUARANTINE = 1  # what is done with unknown exporters: their datagrams are handed on
 
 
 # Bookkeeping ----------------------------------------------------------------------------------------------------------
@@ -169,15 +57,6 @@ def index_tables(counts: Any, domains: Any, domain_table: Any, templates: Any, t
 def fault(faults: Any, now: Any, kind: int) -> None:
     faults[now["intake"], kind] += 1
     now["faults"] += 1
-
-
-@kernel
-def configured_row(exporters: Any, high: Any, low: Any) -> Any:
-    """The row of the settings for this exporter, or -1."""
-    for i in range(len(exporters)):
-        if exporters[i, 0] == high and exporters[i, 1] == low:
-            return i
-    return -1
 
 
 @kernel
@@ -217,13 +96,10 @@ def open_domain(state: Any, limits: Any, high: Any, low: Any, domain: int, proto
     row["protocol"] = protocol
     row["first"] = received
     row["last"] = received
-    row["sflow_boot"] = -1
     row["intake"] = -1
+    row["refilled"] = -1
     state.sequences[index]["begun"] = 0
-    at = configured_row(limits.exporters, high, low)
-    if at >= 0:
-        row["configured"] = limits.exporter_values[at, 0]
-        row["sflow_boot"] = limits.exporter_values[at, 1]
+    configure(row, limits)
     return index
 
 
@@ -565,15 +441,17 @@ def open_template(state: Any, limits: Any, domain: int, identifier: int) -> Any:
 
 
 @kernel
-def keep_waiting(data: Any, start: int, stop: int, template: int, state: Any, limits: Any, results: Any, kinds: Any) -> None:
+def keep_waiting(data: Any, start: int, stop: int, identifier: int, state: Any, limits: Any, results: Any, kinds: Any) -> None:
     """Copy a set whose template is unknown, in bounds."""
     now = results.situation[0]
     counts = state.counts[0]
     length = stop - start
     live = counts["waiting_live_octets"] + counts["waiting_live"] * WAITING_OVERHEAD
     index = counts["waiting"]
-    if (template < 0 or live + length + WAITING_OVERHEAD > limits.waiting_octets
-            or counts["waiting_live"] >= limits.waiting_sets):
+    template = np.int64(-1)
+    if live + length + WAITING_OVERHEAD <= limits.waiting_octets and counts["waiting_live"] < limits.waiting_sets:
+        template = open_template(state, limits, now["domain"], identifier)
+    if template < 0:
         fault(results.faults, now, kinds["waiting_full"])
         return
     offset = counts["waiting_octets"]
@@ -659,125 +537,6 @@ def release(template: int, state: Any, limits: Any, results: Any, kinds: Any) ->
 
 # Templates ------------------------------------------------------------------------------------------------------------
 @kernel
-def slot_of(limits: Any, element: int, enterprise: int, length: int, skip: bool) -> Any:
-    """Which value of the product a field holds, 0 for none; a length that the type can't have makes it unreadable."""
-    if skip or element >= 32768:
-        return 0
-    slot = 0
-    if enterprise == 0:
-        slot = limits.elements[element]
-    elif enterprise == REVERSE_ENTERPRISE:
-        slot = limits.reverse[element]
-    if slot > 0 and (length < limits.smallest[slot] or length > limits.largest[slot]):
-        return 0
-    return slot
-
-
-@kernel
-def judge(plan: Any, has: Any) -> None:
-    """What records of this plan can become (RFC 5103: two directions in one record are two flows)."""
-    addressed = (has[SOURCE4] and has[DESTINATION4]) or (has[SOURCE6] and has[DESTINATION6])
-    counted = (has[OCTETS] or has[INITIATOR_OCTETS] or has[RESPONDER_OCTETS] or has[OUT_OCTETS] or has[LAYER2_OCTETS])
-    plan["verdict"] = 0
-    plan["width"] = 0
-    if plan["options"] == 0 and addressed:
-        if counted:
-            plan["verdict"] = 1
-            two = has[REVERSE_OCTETS] if has[OCTETS] else has[RESPONDER_OCTETS]
-            plan["width"] = 2 if two else 1
-        elif has[TOTAL_OCTETS]:
-            plan["verdict"] = 2
-    for slot in range(FIRST_SECTION, LAST_SECTION + 1):
-        if plan["options"] == 0 and plan["verdict"] == 0 and has[slot]:
-            plan["verdict"] = PACKET_VERDICT
-            plan["width"] = 1
-    plan["informs"] = 0
-    if (has[INITIALISED] or has[SAMPLING_INTERVAL] or has[RANDOM_INTERVAL] or has[PACKET_INTERVAL]
-            or has[SAMPLE_SIZE] or has[POPULATION]):
-        plan["informs"] = 1
-
-
-@kernel
-def plain_kind(plan: Any, place: Any, v9: bool) -> Any:
-    """Whether each column of a row is one field of the record: BY_UPTIME or BY_INSTANT say by which times, 0 for no."""
-    four = place[SOURCE4] >= 0 or place[DESTINATION4] >= 0
-    six = place[SOURCE6] >= 0 or place[DESTINATION6] >= 0
-    if plan["verdict"] != 1 or plan["width"] != 1 or plan["stride"] == 0 or plan["stride"] > MESSAGE_MAX or four == six:
-        return 0
-    if place[OCTETS] < 0 or not all_absent(place, SAMPLING_INTERVAL, SAMPLE_SIZE) or place[POPULATION] >= 0:
-        return 0
-    ports = place[SOURCE_PORT] >= 0 and place[DESTINATION_PORT] >= 0
-    if not ports and not all_absent(place, UDP_SOURCE_PORT, TCP_DESTINATION_PORT + 1):
-        return 0
-    for slot in range(1, len(place)):
-        if place[slot] >= 0 and not ADDRESSES <= slot < ADDRESSES_END and not usual_length(place[slot] & 0xFFFF):
-            return 0
-    if place[START_MS] >= 0 and place[END_MS] >= 0:
-        return BY_INSTANT if (place[START_MS] & 0xFFFF) == 8 and (place[END_MS] & 0xFFFF) == 8 else 0
-    uptimes = place[START_UPTIME] >= 0 and place[END_UPTIME] >= 0
-    if v9 and uptimes and all_absent(place, END_UPTIME + 1, DURATION_MS):
-        return BY_UPTIME if (place[START_UPTIME] & 0xFFFF) == 4 and (place[END_UPTIME] & 0xFFFF) == 4 else 0
-    return 0
-
-
-@inline_kernel
-def all_absent(place: Any, first: int, end: int) -> Any:
-    """Whether a plan has no field for the slots from `first` up to `end`."""
-    for slot in range(first, end):
-        if place[slot] >= 0:
-            return False
-    return True
-
-
-@inline_kernel
-def usual_length(length: int) -> Any:
-    return length == 1 or length == 2 or length == 4 or length == 8
-
-
-@kernel
-def compile_plan(state: Any, limits: Any, count: int, scope: int, options: int, v9: bool) -> Any:
-    """Turn the fields written behind the used ones into a plan; returns its index."""
-    counts = state.counts[0]
-    first = counts["fields"]
-    index = counts["plans"]
-    plan = state.plans[index]
-    has = state.has[index]
-    place = state.places[index]
-    has[:] = 0
-    place[:] = -1
-    plan["options"] = options
-    plan["first"] = first
-    plan["count"] = count
-    plan["scope"] = scope
-    offset = np.int64(0)
-    variable = False
-    for i in range(first, first + count):
-        length = state.fields[i] & 0xFFFF
-        element = (state.fields[i] >> 16) & 0xFFFF
-        enterprise = state.fields[i] >> 32
-        slot = slot_of(limits, element, enterprise, length, v9 and i - first < scope)
-        if length == VARIABLE and not v9:
-            variable = True
-            slot = slot if slot >= FIRST_SECTION else 0
-            length = 1
-        if slot > 0 and has[slot]:
-            slot = 0  # the first of several counts: the outer header of a tunnel
-        state.slots[i] = slot
-        state.offsets[i] = min(offset, 1 << 30)
-        if slot > 0:
-            has[slot] = 1
-            place[slot] = (min(offset, MESSAGE_MAX) << 16) | length
-        offset += length
-    plan["minimum"] = offset
-    plan["stride"] = 0 if variable else offset
-    judge(plan, has)
-    plan["plain"] = plain_kind(plan, place, v9)
-    counts["plans"] = index + 1
-    counts["fields"] = first + count
-    return index
-
-
-@kernel
 def define(state: Any, limits: Any, results: Any, kinds: Any, identifier: int, count: int, scope: int, options: int,
            v9: bool) -> None:
     """A whole definition was read into the free fields: compare it with what is known, and take it if it is new."""
@@ -804,7 +563,7 @@ def define(state: Any, limits: Any, results: Any, kinds: Any, identifier: int, c
             return
         if now["session"] >> 48 == TCP_SESSION:  # RFC 7011 §8: over TCP it is withdrawn first; the new one is clear enough
             fault(results.faults, now, kinds["template_redefined"])
-    owner["plan"] = compile_plan(state, limits, count, scope, options, v9)
+    owner["plan"] = compile_plan(state, limits, count, scope, options, v9, state.domains[now["domain"]]["repeat"])
     owner["defined"] = now["received"]
     if owner["waiting_first"] >= 0:
         release(template, state, limits, results, kinds)
@@ -829,8 +588,8 @@ def read_fields(data: Any, at: int, stop: int, count: int, ipfix: bool, state: A
             at += 4
             if enterprise == 0:
                 element += 32768  # the enterprise number 0 is reserved: not an IANA element
-        # 31 bits are enough: no enterprise that matters here has a larger number
-        state.fields[first + i] = ((enterprise & 0x7FFFFFFF) << 32) | (element << 16) | length
+        # 31 bits are enough, if larger numbers don't become those of others
+        state.fields[first + i] = (min(enterprise, ENTERPRISE_MAX) << 32) | (element << 16) | length
     return at
 
 
@@ -942,6 +701,17 @@ def options_set(data: Any, at: int, stop: int, ipfix: bool, state: Any, limits: 
 
 # Datagrams ------------------------------------------------------------------------------------------------------------
 @kernel
+def is_padding(data: Any, at: int, stop: int) -> Any:
+    """Whether a message ends here with a few zeros."""
+    if stop - at > PADDING_MAX:
+        return False
+    found = np.int64(0)
+    for i in range(at, stop):
+        found |= np.int64(data[i])
+    return found == 0
+
+
+@kernel
 def read_sets(data: Any, at: int, stop: int, ipfix: bool, state: Any, limits: Any, results: Any, kinds: Any) -> None:
     """The sets of a v9 or IPFIX message."""
     now = results.situation[0]
@@ -950,7 +720,8 @@ def read_sets(data: Any, at: int, stop: int, ipfix: bool, state: Any, limits: An
         identifier = load_be16(data, at)
         length = load_be16(data, at + 2)
         if length < 4:
-            fault(results.faults, now, kinds["set_length"])
+            if identifier != 0 or length != 0 or not is_padding(data, at, stop):
+                fault(results.faults, now, kinds["set_length"])
             return
         end = at + length
         if end > stop:
@@ -964,8 +735,7 @@ def read_sets(data: Any, at: int, stop: int, ipfix: bool, state: Any, limits: An
                 if template >= 0 and state.templates[template]["plan"] >= 0:
                     read_set(data, first, end, state.templates[template]["plan"], clipped, state, limits, results, kinds)
                 else:
-                    keep_waiting(data, first, end, open_template(state, limits, now["domain"], identifier), state, limits,
-                                 results, kinds)
+                    keep_waiting(data, first, end, identifier, state, limits, results, kinds)
         elif identifier == (2 if ipfix else 0):
             template_set(data, first, end, ipfix, state, limits, results, kinds)
         elif identifier == (3 if ipfix else 1):
@@ -1198,6 +968,12 @@ def note_session(data: Any, entry: int, stop: int, words: Any, state: Any, limit
         open_intake(state, results, first, received)
     if flags & (STREAM_MALFORMED | STREAM_CUT):
         at = entry + ENTRY_HEADER
+        if limits.guarded and admission_of(limits, configured_row(limits.exporters, high, low), 0, 0):
+            now["received"] = received
+            now["protocol"] = 0
+            refuse(EXPORTER_UNKNOWN, data, entry, stop, 0, high, low, 0, state, limits, results, kinds)
+            state.counts[0]["datagrams"] += 1
+            return True
         known = stop - at >= 16 and load_be16(data, at) == IPFIX
         take_in(state, limits, results, high, low, load_be32(data, at + 12) if known else np.int64(0),
                 np.int64(IPFIX) if known else np.int64(0), np.int64(0), received)
@@ -1244,6 +1020,98 @@ def note_member(state: Any, limits: Any, results: Any, seen: int, member: int, r
     return False
 
 
+# Admission ------------------------------------------------------------------------------------------------------------
+@kernel
+def refusal_of(state: Any, limits: Any, high: Any, low: Any, domain: int, protocol: int, session: int, readable: bool,
+               received: int) -> Any:
+    """0 if a datagram is taken, else why not."""
+    found = find_domain(state.domains, state.domain_table, high, low, domain, protocol, session)
+    if found >= 0:
+        code = state.domains[found]["admission"]
+        most = state.domains[found]["rate_most"]
+    else:
+        at = configured_row(limits.exporters, high, low)
+        code = admission_of(limits, at, domain, protocol if readable else 0)
+        most = limits.exporter_values[at, 2] if at >= 0 else limits.rate_most
+    if code == 0 and most > 0 and not has_token(
+            state.domains[open_domain(state, limits, high, low, 0, 0, 0, received)], received):
+        return RATE_LIMITED
+    return code
+
+
+@kernel
+def count_message(data: Any, at: int, stop: int, state: Any, limits: Any, domain: int) -> Any:
+    """(records, options records, whether these are all) of an IPFIX message that is not taken: for its sequence alone."""
+    records = np.int64(0)
+    options = np.int64(0)
+    whole = np.int64(1)
+    while stop - at >= 4:
+        identifier = load_be16(data, at)
+        length = load_be16(data, at + 2)
+        if length < 4:
+            break
+        end = min(at + length, stop)
+        if identifier >= 256 and end > at + 4:
+            template = find_template(state.templates, state.template_table, domain, identifier)
+            if template >= 0 and state.templates[template]["plan"] >= 0:
+                plan = state.plans[state.templates[template]["plan"]]
+                count, _, _ = count_records(data, at + 4, end, plan, state.fields, limits.records - records)
+                records += count
+                options += count if plan["options"] else 0
+            else:
+                whole = np.int64(0)
+        at = end
+    return records, options, whole
+
+
+@kernel
+def refuse(code: int, data: Any, entry: int, stop: int, size: int, high: Any, low: Any, domain: int, state: Any, limits: Any,
+           results: Any, kinds: Any) -> None:
+    """Count a datagram that is not taken. Unknown exporters share one row, unknown domains one of their exporter."""
+    now = results.situation[0]
+    received = now["received"]
+    at = entry + ENTRY_HEADER
+    index = np.int64(0)
+    known = False
+    if code == EXPORTER_UNKNOWN:
+        note_stranger(state, high, low, received)
+        if limits.unknown == QUARANTINE:
+            results.held[results.progress[0]["held"]] = entry
+            results.progress[0]["held"] += 1
+    else:
+        found = find_domain(state.domains, state.domain_table, high, low, domain, now["protocol"], now["session"])
+        known = code == RATE_LIMITED and found >= 0
+        index = found if known else open_domain(state, limits, high, low, 0, 0, 0, received)
+    now["domain"] = index
+    now["intake"] = open_intake(state, results, index, received)
+    row = state.domains[index]
+    row["received"] += 1
+    row["refused"] += 1
+    row["first"] = min(row["first"], received) if row["received"] > 1 else received
+    row["last"] = max(row["last"], received) if row["received"] > 1 else received
+    counted = results.intake[now["intake"]]
+    counted["datagrams"] += 1
+    counted["refused"] += 1
+    kind = (kinds["exporter_unknown"] if code == EXPORTER_UNKNOWN else
+            (kinds["domain_unknown"] if code == DOMAIN_UNKNOWN else kinds["rate_limited"]))
+    results.faults[now["intake"], kind] += 1
+    state.counts[0]["newest"] = max(state.counts[0]["newest"], received)
+    if not known or size == 0 or stop - at < size or now["protocol"] == V1:
+        return
+    # What was refused is not missing, too: it keeps its place in the sequence.
+    records = load_be16(data, at + 2) if now["protocol"] in (V5, V7) else np.int64(0)
+    options = np.int64(0)
+    whole = np.int64(1)
+    if now["protocol"] == IPFIX:
+        records, options, whole = count_message(data, at + size, min(stop, at + load_be16(data, at + 2)), state, limits, index)
+    note = note_place(results, 0, index, now["protocol"], now["sequence"], records, received)
+    note["options"] = options
+    note["whole"] = whole
+    note["has_uptime"] = 2 if now["protocol"] == SFLOW else now["has_uptime"]
+    note["clock"] = now["clock"]
+    note["uptime"] = now["uptime"]
+
+
 @inline_kernel
 def identify(data: Any, entry: int, stop: int, words: Any, state: Any, limits: Any, results: Any, kinds: Any) -> Any:
     """Header → situation; the size of a readable header, or 0 if the datagram is faulted or a copy."""
@@ -1272,6 +1140,11 @@ def identify(data: Any, entry: int, stop: int, words: Any, state: Any, limits: A
     now["received"] = received
     now["clock"] = now["exported"]
     now["session"] = session_of(data, entry, high, low, limits)
+    if limits.guarded:
+        code = refusal_of(state, limits, high, low, domain, protocol, now["session"], readable, received)
+        if code:
+            refuse(code, data, entry, stop, size, high, low, domain, state, limits, results, kinds)
+            return -1
     take_in(state, limits, results, high, low, domain, protocol, now["session"], received)
     row = state.domains[now["domain"]]
     if now["domain"] == 0:
@@ -1346,7 +1219,15 @@ def room(length: int, state: Any, limits: Any, results: Any) -> Any:
     counts = state.counts[0]
     progress = results.progress[0]
     quarter = length // 4 + 2
-    if counts["domains"] == len(state.domains) and counts["free"] == 0 and len(state.domains) < limits.domains + ROWS_BESIDE:
+    if (progress["sets"] + progress["released"] > limits.portion
+            or progress["rows"] + progress["released_rows"] > 4 * limits.portion
+            or progress["changes"] > limits.portion or counts["waiting"] > limits.waiting_sets + limits.portion
+            or counts["plans"] > progress["plans_before"] + limits.portion // 4
+            or counts["fields"] > progress["fields_before"] + limits.fields // 4):
+        return PORTION
+    if limits.unknown == QUARANTINE and progress["held"] == len(results.held):
+        return HELD
+    if counts["domains"] + 2 > len(state.domains) and counts["free"] < 2 and len(state.domains) < limits.domains + ROWS_BESIDE:
         return DOMAINS
     if counts["templates"] + quarter > len(state.templates) and len(state.templates) < limits.templates:
         return TEMPLATES

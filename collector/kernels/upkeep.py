@@ -123,6 +123,15 @@ def fold(row: Any, into: Any) -> None:
     into["restarts"] += row["restarts"]
     into["waiting"] += row["waiting"]
     into["drop_samples"] += row["drop_samples"]
+    into["refused"] += row["refused"]
+    into["exported_octets"] += row["exported_octets"]
+    into["exported_messages"] += row["exported_messages"]
+    into["exported_records"] += row["exported_records"]
+    into["ignored_packets"] += row["ignored_packets"]
+    into["ignored_octets"] += row["ignored_octets"]
+    into["not_sent_flows"] += row["not_sent_flows"]
+    into["not_sent_packets"] += row["not_sent_packets"]
+    into["not_sent_octets"] += row["not_sent_octets"]
     into["sessions_ended"] += row["sessions_ended"]
     into["recycled"] += row["recycled"]
 
@@ -140,6 +149,15 @@ def empty(row: Any) -> None:
     row["restarts"] = 0
     row["waiting"] = 0
     row["drop_samples"] = 0
+    row["refused"] = 0
+    row["exported_octets"] = 0
+    row["exported_messages"] = 0
+    row["exported_records"] = 0
+    row["ignored_packets"] = 0
+    row["ignored_octets"] = 0
+    row["not_sent_flows"] = 0
+    row["not_sent_packets"] = 0
+    row["not_sent_octets"] = 0
     row["sessions_ended"] = 0
     row["recycled"] = 0
 
@@ -150,4 +168,5 @@ def forget(row: Any) -> None:
     row["rate_numerator"] = 0
     row["rate_denominator"] = 0
     row["initialised"] = 0
+    row["report"] = 0
     row["serial"] += SERIALS_APART

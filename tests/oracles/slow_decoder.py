@@ -23,7 +23,8 @@ FLOW_NUMBERS = {  # element → name; addresses apart
     178: "type6", 179: "code6", 180: "usport", 181: "udport", 182: "tsport", 183: "tdport", 231: "initiator",
     232: "responder", 240: "link_header", 243: "vlan", 245: "cvlan", 298: "initiator_packets", 299: "responder_packets",
     302: "selector", 305: "pinterval", 306: "pspace", 309: "size", 310: "population", 322: "seen_s", 323: "seen_ms",
-    352: "layer2", 353: "total", 102: "offset", 409: "offset", 103: "held", 410: "held", 312: "frame_size",
+    352: "layer2", 353: "total_layer2", 86: "total_packets", 230: "nat_event",
+    233: "firewall_event", 40005: "firewall_event", 102: "offset", 409: "offset", 103: "held", 410: "held", 312: "frame_size",
     324: "seen_ntp", 325: "seen_ntp", 408: "frame_type",
 }
 SECTIONS = {315: "frame", 104: "frame", 313: "ip", 317: "mpls payload", 316: "mpls"}
@@ -32,7 +33,12 @@ OF_THE_PACKET = {"source4", "destination4", "source6", "destination6", "version"
 """What the packet itself says, whatever the record says beside it."""
 ADDRESSES = {8: ("source4", 4), 12: ("destination4", 4), 15: ("hop4", 4), 18: ("bgp4", 4),
              27: ("source6", 16), 28: ("destination6", 16), 62: ("hop6", 16), 63: ("bgp6", 16)}
-REVERSED = {1: "reverse_octets", 2: "reverse_packets", 6: "reverse_tcp_flags"}
+REVERSED = {1: "reverse_octets", 2: "reverse_packets", 6: "reverse_tcp_flags", 5: "reverse_tos", 21: "reverse_end_up",
+            22: "reverse_start_up", 150: "reverse_start_s", 151: "reverse_end_s", 152: "reverse_start_ms",
+            153: "reverse_end_ms", 154: "reverse_start_ntp", 155: "reverse_end_ntp", 156: "reverse_start_ntp",
+            157: "reverse_end_ntp"}
+OF_CISCO = {8337: "responder", 8338: "initiator", 12240: "sport", 12241: "dport"}
+CISCO_ADDRESSES = {12236: ("source4", 4), 12237: ("destination4", 4), 12238: ("source6", 16), 12239: ("destination6", 16)}
 TIMES_OF_EIGHT = {154, 155, 156, 157, 324, 325}
 MAPPED = bytes(10) + b"\xff\xff"
 NOTHING = bytes(16)
@@ -217,8 +223,11 @@ class SlowDecoder:
         self.data_records += 1
         four, six = {"source4", "destination4"} <= set(v), {"source6", "destination6"} <= set(v)
         counts = _counts(v)
+        running = counts is None and "total" in v and "firewall_event" in v
+        if running:
+            counts = (v["total"], v.get("total_packets", v.get("packets", 0)), 0, 0), 0, False
         sampled = None
-        if not (four or six) or (counts is None and "total" not in v):
+        if not (four or six) or (counts is None and not {"total", "total_layer2"} & set(v)):
             sampled = self._section(v)
             if sampled is None:
                 self.not_a_flow += 1
@@ -232,19 +241,34 @@ class SlowDecoder:
             else:
                 v |= {"sport": sampled["source_port"], "dport": sampled["destination_port"]}
             counts = (sampled["octets"], sampled["packets"], 0, 0), sampled["flags"], False
+        elif counts is not None and ("firewall_event" in v or "nat_event" in v):
+            event, silent = v.get("firewall_event", 0), not any(counts[0])
+            if event == 3 or (silent and ("nat_event" in v or event in (1, 4))) or (running and event not in (0, 2, 5)):
+                self.not_a_flow += 1
+                return
+            if running and event != 2:
+                self.faulted_records += 1
+                return
         if counts is None or max(counts[0]) >= 2**48:
             self.faulted_records += 1
             return
         (octets, packets, back, back_packets), flags, two = counts
         start, end = self._times(v, c)
+        if "firewall_event" in v:
+            start, end = _times_of_event(v, start, end)
+        back_start, back_end = self._reverse_times(v, c, start, max(start, end)) if two else (start, end)
         skew = c.received - c.exported
         if abs(skew) > 600_000:
             start, end, flags = start + skew, end + skew, flags | 1
+            back_start, back_end = back_start + skew, back_end + skew
         if end < start:
             end, flags = start, flags | 32
-        if start < -62_135_596_800_000 or end >= 253_402_300_800_000 or end - start >= 2**32:
-            self.faulted_records += 1
-            return
+        if back_end < back_start:
+            back_end, flags = back_start, flags | 32
+        for one, other in ((start, end), (back_start, back_end)):
+            if one < -62_135_596_800_000 or other >= 253_402_300_800_000 or other - one >= 2**32:
+                self.faulted_records += 1
+                return
         numerator, denominator, source = self._rate_of(v, c)
         if max(counts[0]) // denominator >= 2**48 // numerator:
             self.faulted_records += 1
@@ -271,7 +295,23 @@ class SlowDecoder:
         }
         into.append(flow)
         if two:
-            into.append(_answer(flow, v, back, back_packets))
+            into.append(_answer(flow, v, back, back_packets) | {"start": back_start, "end": back_end})
+
+    def _reverse_times(self, v: dict[str, Any], c: Context, start: int, end: int) -> tuple[int, int]:
+        """Of the second direction (RFC 5103), where they are told, else those of the first."""
+        boot = v.get("boot") or self.boots.get((c.protocol, c.exporter, c.domain), 0)
+        times = []
+        for name, forward in (("reverse_start", start), ("reverse_end", end)):
+            told = _absolute({key: value for key, value in v.items() if value}, name, c.exported)
+            up = v.get(f"{name}_up")
+            if told is None and up and c.protocol <= 9:
+                told = _since_boot(up % 2**32, c)
+            elif told is None and up and 0 < boot < 2**60:
+                told = _after(boot + up % 2**32, c.exported)
+            times.append(forward if told is None else told)
+        if "reverse_delay" in v:
+            times[0] = min(times[0] + min(v["reverse_delay"], 2**32 - 1), max(times))
+        return times[0], times[1]
 
     def _section(self, v: dict[str, Any]) -> dict[str, Any] | None:
         """The packet of a record that carries one."""
@@ -420,8 +460,15 @@ def _u(data: bytes) -> int:
 
 def _keep(values: dict[str, Any], enterprise: int, element: int, data: bytes) -> None:
     """A field's value, if it is of use and has a length that its type can have; the first of several counts."""
-    if enterprise == 29305 and element in REVERSED and 1 <= len(data) <= 8:
+    if enterprise == 29305 and element in REVERSED and 1 <= len(data) <= 8 and (
+            element not in TIMES_OF_EIGHT or len(data) == 8):
         values.setdefault(REVERSED[element], _u(data))
+    if enterprise == 6871 and element == 21 and 1 <= len(data) <= 8:
+        values.setdefault("reverse_delay", _u(data))
+    if enterprise == 9 and element in OF_CISCO and 1 <= len(data) <= 8:
+        values.setdefault(OF_CISCO[element], _u(data))
+    if enterprise == 9 and element in CISCO_ADDRESSES and len(data) == CISCO_ADDRESSES[element][1]:
+        values.setdefault(CISCO_ADDRESSES[element][0], data)
     if enterprise != 0:
         return
     if element in SECTIONS:
@@ -490,9 +537,22 @@ def _answer(flow: dict[str, Any], v: dict[str, Any], octets: int, packets: int) 
     for one, two in pairs:
         other[one], other[two] = flow[two], flow[one]
     other["flow_direction"] = {0: 1, 1: 0}.get(flow["flow_direction"], 255)
+    if "reverse_tos" in v:
+        other["tos"] = v["reverse_tos"] & 0xFF
     if flow["protocol"] == 6 and "reverse_tcp_flags" in v:
         other["tcp_flags"] = v["reverse_tcp_flags"] & 0xFFFF
     return other
+
+
+def _times_of_event(v: dict[str, Any], start: int, end: int) -> tuple[int, int]:
+    """A firewall's update tells what came just before it; a flow ends when it is deleted."""
+    seen = v.get("seen_ms") or (v.get("seen_ntp") and _ntp(v["seen_ntp"])) or (v.get("seen_s") or 0) * 1000
+    if not seen:
+        return start, end
+    if v["firewall_event"] == 5:
+        return seen, seen
+    told = {"end_ms", "end_s", "end_ntp", "end_up", "end_delta", "duration_ms", "duration_us"} & set(v)
+    return start, end if told else max(start, seen)
 
 
 def _absolute(v: dict[str, Any], end: str, exported: int) -> int | None:

@@ -66,16 +66,19 @@ def test_both_decoders_read_the_hostile_vectors_alike(tunnels: str) -> None:
 
 ELEMENTS = [1, 2, 4, 5, 6, 7, 8, 10, 11, 12, 14, 15, 16, 17, 18, 21, 22, 23, 24, 27, 28, 32, 34, 48, 50, 58, 60, 61, 62, 63,
             82, 85, 139, 150, 151, 152, 153, 154, 155, 156, 157, 158, 159, 160, 161, 162, 176, 177, 178, 179, 180, 181, 182,
-            183, 231, 232, 240, 243, 245, 298, 299, 302, 305, 306, 309, 310, 322, 323, 324, 352, 353, 102, 103, 104,
-            312, 313, 315, 316, 317, 408, 409, 410]
+            183, 230, 231, 232, 233, 86, 240, 243, 245, 298, 299, 302, 305, 306, 309, 310, 322, 323, 324, 352, 353, 102, 103,
+            104, 312, 313, 315, 316, 317, 408, 409, 410]
 NATURAL = {8: 4, 12: 4, 15: 4, 18: 4, 27: 16, 28: 16, 62: 16, 63: 16, 154: 8, 155: 8, 156: 8, 157: 8, 150: 4, 151: 4, 152: 8,
-           153: 8, 160: 8, 4: 1, 60: 1, 61: 1, 7: 2, 11: 2}
+           153: 8, 160: 8, 4: 1, 60: 1, 61: 1, 7: 2, 11: 2, 230: 1, 233: 1, 12236: 4, 12237: 4, 12238: 16, 12239: 16}
+FOREIGN = {29305: [1, 2, 5, 6, 21, 22, 100, 150, 151, 152, 153, 154, 155], 9: [1, 8337, 8338, 12236, 12237, 12240],
+           6871: [14, 21], 35632: [1, 2]}
 
 
 @st.composite
 def templates(draw: st.DrawFn, ipfix: bool) -> list[tuple[int, int, int]]:
     chosen = draw(st.lists(st.sampled_from(ELEMENTS), max_size=16))
-    base = draw(st.sampled_from([[], [8, 12, 1], [315], [104, 2], [313, 1, 2, 312], [27, 28, 1, 2], [8, 12, 27, 28, 231, 232]]))
+    base = draw(st.sampled_from([[], [8, 12, 1], [315], [104, 2], [313, 1, 2, 312], [27, 28, 1, 2], [8, 12, 233, 85, 323],
+                                 [8, 12, 27, 28, 231, 232], [8, 12, 233, 231, 232, 152]]))
     fields = []
     for element in draw(st.permutations(base + chosen)) or [1]:
         length = NATURAL.get(element, 4)
@@ -83,7 +86,9 @@ def templates(draw: st.DrawFn, ipfix: bool) -> list[tuple[int, int, int]]:
             length = draw(st.integers(0, 17))
         enterprise = 0
         if ipfix and draw(st.integers(0, 7)) == 0:
-            enterprise, element = draw(st.sampled_from([29305, 9, 35632])), draw(st.sampled_from([1, 2, 6, 100]))
+            enterprise = draw(st.sampled_from([29305, 29305, 9, 6871, 35632]))
+            element = draw(st.sampled_from(FOREIGN[enterprise]))
+            length = NATURAL.get(element, 4)
         if ipfix and draw(st.integers(0, 11)) == 0:
             length = 65535
         fields.append((enterprise, element, length))
@@ -100,8 +105,8 @@ def record(draw: st.DrawFn, fields: list[tuple[int, int, int]], ipfix: bool) -> 
             parts.append(prefix + draw(st.binary(min_size=size, max_size=size)))
             continue
         data = draw(st.one_of(st.binary(min_size=length, max_size=length), st.just(bytes(length))))
-        if element in (4, 60) and length == 1:
-            data = bytes([draw(st.sampled_from([1, 4, 6, 17, 58]))])
+        if element in (4, 60, 230, 233) and length == 1:
+            data = bytes([draw(st.sampled_from([1, 2, 3, 4, 5, 6, 17, 58]))])
         elif length and element not in (8, 12, 27, 28) and draw(st.booleans()):
             data = draw(st.integers(0, 2 ** (8 * min(length, 3)) - 1)).to_bytes(length, "big")
         parts.append(data)

@@ -23,8 +23,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = PROJECT["tool"]["importlinter"]["root_packages"]
 SKIPPED = {".venv", ".git", "__pycache__", "demo-home", "dist"}
 LINES_MAX = 600
-KERNEL_LINES_MAX = 1600
-"""A kernel file may not import what it calls from another one, so it may be longer than other files."""
+KERNEL_LINES_MAX = 1400
+"""A kernel file may import from kernel files of its own package only, so it may be longer than other files."""
 
 BANNED_WORDS = ["TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK"]
 HOSTS = ["pypi" + ".org", "python" + "hosted", "dev" + "pi", "arti" + "factory"]
@@ -112,14 +112,15 @@ def imports_of(path: Path) -> Iterator[str]:
             yield ("." * node.level) + (node.module or "")
 
 
-def test_a_kernel_file_is_self_contained() -> None:
-    """numba's cache would not notice a change in another file of ours."""
+def test_a_kernel_file_imports_kernel_files_only() -> None:
+    """numba's cache would not notice a change elsewhere; `core.jit` looks at the files that a kernel file names."""
     found = {
         named(path): name
         for path in sources()
         if is_kernel(path)
         for name in imports_of(path)
-        if name != "core.jit" and (name.startswith(".") or name.partition(".")[0] in PACKAGES)
+        if name != "core.jit" and not name.startswith(f"{path.relative_to(ROOT).parts[0]}.kernels.")
+        and (name.startswith(".") or name.partition(".")[0] in PACKAGES)
     }
     assert not found
 
