@@ -5,9 +5,9 @@ decoder, whose kernels take tuples of arrays: 248 ns a flow with reference count
 
 Numba's own cache does not notice a change in a callee, a constant or a flag that lives in *another* file: a new process
 goes on returning the old result. So a kernel file imports numpy, this module and kernel files of its own package only
-(constants of other modules come in as arguments), and its compiled code lies in a folder named by a hash of numba's version, of this
-file, of the kernel file, of every source file of the product that it imports, directly or not, and of those that define the
-tuples that it may be handed: any edit that could matter starts an empty cache, any other edit keeps it.
+(constants of other modules come in as arguments), and its compiled code lies in a folder named by a hash of numba's version,
+of this file, of the kernel file, of every source file of the product that it imports, directly or not, and of those that
+define the tuples that it may be handed: any edit that could matter starts an empty cache, any other edit keeps it.
 """
 
 from __future__ import annotations

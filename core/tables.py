@@ -7,43 +7,91 @@ addresses 16 bytes, amounts whole minor units. An open end of an interval is `co
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-    UniqueConstraint,
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, UniqueConstraint
+
+from core.collector_tables import (
+    announced_rate as announced_rate,
 )
-
-metadata = MetaData()
-
-_ROW_ID = BigInteger().with_variant(Integer(), "sqlite")
-
-
-def _id() -> Column[int]:
-    return Column("id", _ROW_ID, primary_key=True, autoincrement=True)
-
-
-def _count(name: str) -> Column[int]:
-    """A number that a row made without it has as 0."""
-    return Column(name, BigInteger, nullable=False, server_default="0")
-
-
-def _of_segment() -> Column[int]:
-    """A reading of a segment: it goes with it."""
-    return Column("segment_id", BigInteger, ForeignKey("segment.id", ondelete="CASCADE"), primary_key=True)
-
+from core.collector_tables import (
+    decoder_position as decoder_position,
+)
+from core.collector_tables import (
+    exporter_reading as exporter_reading,
+)
+from core.collector_tables import (
+    exporter_sampler as exporter_sampler,
+)
+from core.collector_tables import (
+    exporter_state as exporter_state,
+)
+from core.collector_tables import (
+    exporter_template as exporter_template,
+)
+from core.collector_tables import (
+    exporter_total as exporter_total,
+)
+from core.collector_tables import (
+    fault as fault,
+)
+from core.collector_tables import (
+    fault_total as fault_total,
+)
+from core.collector_tables import (
+    intake as intake,
+)
+from core.collector_tables import (
+    interface_counter as interface_counter,
+)
+from core.collector_tables import (
+    interface_flow as interface_flow,
+)
+from core.collector_tables import (
+    kernel_drop as kernel_drop,
+)
+from core.collector_tables import (
+    port_block_event as port_block_event,
+)
+from core.collector_tables import (
+    port_block_lease as port_block_lease,
+)
+from core.collector_tables import (
+    port_block_position as port_block_position,
+)
+from core.collector_tables import (
+    quarantine_admission as quarantine_admission,
+)
+from core.collector_tables import (
+    quarantine_file as quarantine_file,
+)
+from core.collector_tables import (
+    rate_reading as rate_reading,
+)
+from core.collector_tables import (
+    replayed_file as replayed_file,
+)
+from core.collector_tables import (
+    segment as segment,
+)
+from core.collector_tables import (
+    segment_slot as segment_slot,
+)
+from core.collector_tables import (
+    segment_source as segment_source,
+)
+from core.collector_tables import (
+    unknown_exporter as unknown_exporter,
+)
+from core.collector_tables import (
+    unrated_flows as unrated_flows,
+)
+from core.table_columns import metadata as metadata
+from core.table_columns import row_id
 
 # storage ------------------------------------------------------------------------------------------------------------
 manifest_version = Table(  # one row a commit that changes which files are the truth
     "manifest_version",
     metadata,
-    _id(),
+    row_id(),
     Column("at", BigInteger, nullable=False),
     Column("kind", Text, nullable=False),
     Column("detail", Text, nullable=False),
@@ -53,7 +101,7 @@ manifest_version = Table(  # one row a commit that changes which files are the t
 audit = Table(
     "audit",
     metadata,
-    _id(),
+    row_id(),
     Column("at", BigInteger, nullable=False),
     Column("actor", Text, nullable=False),
     Column("reason", Text, nullable=False),
@@ -78,7 +126,7 @@ job_lease = Table(  # who may do a job now; a dead owner's lease is taken over
 job_run = Table(
     "job_run",
     metadata,
-    _id(),
+    row_id(),
     Column("name", Text, nullable=False),
     Column("started", BigInteger, nullable=False),
     Column("ended", BigInteger),
@@ -100,7 +148,7 @@ account = Table(
 service = Table(
     "service",
     metadata,
-    _id(),
+    row_id(),
     Column("service", Text, nullable=False, unique=True),
     Column("account", Text, ForeignKey("account.account"), nullable=False),
     Column("contract", Text, nullable=False),
@@ -108,7 +156,7 @@ service = Table(
 subscription = Table(  # a row of subscribers.csv: a service under one plan for a time
     "subscription",
     metadata,
-    _id(),
+    row_id(),
     Column("service_id", BigInteger, ForeignKey("service.id"), nullable=False),
     Column("plan", Text),  # null: usage without plan
     Column("start_date", Text, nullable=False),  # ISO local date; empty: from the beginning of time
@@ -122,7 +170,7 @@ subscription = Table(  # a row of subscribers.csv: a service under one plan for 
 lease = Table(
     "lease",
     metadata,
-    _id(),
+    row_id(),
     Column("realm", Text, nullable=False),
     Column("address", LargeBinary, nullable=False),  # first address of the prefix, 16 bytes
     Column("prefix_length", Integer, nullable=False),  # of 128; a lone IPv4 address is 128
@@ -145,369 +193,17 @@ input_change = Table(  # what attribution depends on has changed for the instant
     Column("detail", Text, nullable=False),
 )
 
-# collector ----------------------------------------------------------------------------------------------------------
-segment = Table(  # an immutable file of flows (core.schemas.FLOWS)
-    "segment",
-    metadata,
-    _id(),
-    Column("collector", Text, nullable=False),  # id of the collector, or replay:…
-    Column("path", Text, nullable=False, unique=True),  # below the home
-    Column("digest", Text, nullable=False),  # SHA-256 of the file
-    Column("content_digest", Text, nullable=False),  # over the uncompressed columns: the identity of the segment
-    Column("octets_size", BigInteger, nullable=False),  # size of the file
-    Column("flows", BigInteger, nullable=False),
-    Column("octets", BigInteger, nullable=False),
-    Column("received_first", BigInteger),
-    Column("received_last", BigInteger),
-    Column("start_first", BigInteger),
-    Column("end_last", BigInteger),
-    Column("block_first", BigInteger),
-    Column("block_last", BigInteger),  # of the journal
-    Column("decoder_version", Text, nullable=False),
-    Column("settings_digest", Text, nullable=False),
-    Column("manifest_version", BigInteger, nullable=False),
-)
-intake = Table(  # what became of datagrams and records, for the balances; one row per segment × exporter × quarter hour
-    "intake",
-    metadata,
-    _id(),
-    Column("segment_id", BigInteger, ForeignKey("segment.id"), nullable=False),
-    Column("exporter", LargeBinary, nullable=False),
-    Column("domain", BigInteger, nullable=False),
-    Column("export_protocol", Integer, nullable=False),
-    Column("slot", BigInteger, nullable=False),  # quarter hour of `received`
-    Column("datagrams", BigInteger, nullable=False),
-    Column("decoded", BigInteger, nullable=False),
-    Column("faulted", BigInteger, nullable=False),
-    Column("duplicate", BigInteger, nullable=False),
-    Column("refused", BigInteger, nullable=False),
-    Column("data_records", BigInteger, nullable=False),
-    Column("options_records", BigInteger, nullable=False),
-    Column("flow_records", BigInteger, nullable=False),
-    Column("not_a_flow", BigInteger, nullable=False),
-    Column("faulted_records", BigInteger, nullable=False),
-    Column("waiting_sets", BigInteger, nullable=False),  # sets that began to wait
-    Column("flows", BigInteger, nullable=False, server_default="0"),
-    Column("octets", BigInteger, nullable=False, server_default="0"),  # of these flows, raw
-    Column("templates", BigInteger, nullable=False, server_default="0"),
-    Column("options_templates", BigInteger, nullable=False, server_default="0"),
-    Column("counter_samples", BigInteger, nullable=False, server_default="0"),
-    Column("drop_samples", BigInteger, nullable=False, server_default="0"),
-    Column("released_sets", BigInteger, nullable=False, server_default="0"),
-    Column("expired_sets", BigInteger, nullable=False, server_default="0"),
-    Column("twin", BigInteger, nullable=False, server_default="0"),  # copies of what another member of a group brought
-    _count("missing"),  # units that the sequence numbers lack, less what came late; in the protocol's own unit
-    _count("reordered"),
-    _count("restarts"),
-    _count("measured"),  # datagrams without a fault …
-    _count("records"),  # … and the records in them: in all, in the emptiest and in the fullest
-    _count("records_min"),
-    _count("records_max"),
-    _count("clocked"),  # datagrams with a wall clock; skew = arrival less export time, ms
-    _count("skew_min"),
-    _count("skew_max"),
-    _count("skew_last"),
-)
-fault = Table(
-    "fault",
-    metadata,
-    _id(),
-    Column("segment_id", BigInteger, ForeignKey("segment.id"), nullable=False),
-    Column("exporter", LargeBinary, nullable=False),
-    Column("domain", BigInteger, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("count", BigInteger, nullable=False),
-)
-segment_slot = Table(  # scaled octets of a segment's flows by UTC quarter hour of the flow, cut by the cumulative split
-    "segment_slot",
-    metadata,
-    Column("segment_id", BigInteger, ForeignKey("segment.id"), primary_key=True),
-    Column("slot", BigInteger, primary_key=True),
-    Column("octets", BigInteger, nullable=False),
-)
-kernel_drop = Table(  # datagrams that the kernel dropped, as a collector last read it in each quarter hour; cumulative
-    "kernel_drop",
-    metadata,
-    _of_segment(),
-    Column("slot", BigInteger, primary_key=True),
-    Column("total", BigInteger, nullable=False),
-)
-exporter_reading = Table(  # what a segment's flows say about their exporter
-    "exporter_reading",
-    metadata,
-    _of_segment(),
-    Column("exporter", LargeBinary, primary_key=True),
-    Column("domain", BigInteger, primary_key=True),
-    Column("export_protocol", Integer, primary_key=True),
-    Column("flows", BigInteger, nullable=False),
-    Column("longest_flow", BigInteger, nullable=False),  # ms: its active timeout shows here
-    Column("clock_moved", BigInteger, nullable=False),  # flows whose times were moved (FlowFlag.CLOCK_MOVED)
-    Column("quarantined", BigInteger, nullable=False),
-    Index("exporter_reading_exporter", "exporter", "segment_id"),
-)
-rate_reading = Table(  # sampling rates in a segment's flows
-    "rate_reading",
-    metadata,
-    _of_segment(),
-    Column("exporter", LargeBinary, primary_key=True),
-    Column("domain", BigInteger, primary_key=True),
-    Column("export_protocol", Integer, primary_key=True),
-    Column("rate_numerator", BigInteger, primary_key=True),
-    Column("rate_denominator", BigInteger, primary_key=True),
-    Column("rate_source", Integer, primary_key=True),
-    Column("flows", BigInteger, nullable=False),
-)
-interface_flow = Table(  # octets of a segment's flows by interface and quarter hour of their end (schemas.INTERFACE_FLOWS)
-    "interface_flow",
-    metadata,
-    _of_segment(),
-    Column("slot_first", BigInteger, nullable=False),
-    Column("slot_last", BigInteger, nullable=False),
-    Column("rows", BigInteger, nullable=False),
-    Column("data", LargeBinary, nullable=False),  # an Arrow IPC stream
-)
-exporter_template = Table(  # the templates that a collector knows now
-    "exporter_template",
-    metadata,
-    Column("collector", Text, primary_key=True),
-    Column("exporter", LargeBinary, primary_key=True),
-    Column("domain", BigInteger, primary_key=True),
-    Column("export_protocol", Integer, primary_key=True),
-    Column("template", BigInteger, primary_key=True),
-    Column("options", Integer, nullable=False),  # 1: an options template
-    Column("scope", Integer, nullable=False),  # how many of the fields are scope
-    Column("fields", Text, nullable=False),  # JSON: [enterprise, element, octets] each
-    Column("defined", BigInteger, nullable=False),  # when this definition came first
-)
-exporter_sampler = Table(  # the sampling rates that exporters announced by options
-    "exporter_sampler",
-    metadata,
-    Column("collector", Text, primary_key=True),
-    Column("exporter", LargeBinary, primary_key=True),
-    Column("domain", BigInteger, primary_key=True),
-    Column("export_protocol", Integer, primary_key=True),
-    Column("kind", Text, primary_key=True),  # sampler (IE 48), selector (IE 302) or domain
-    Column("sampler", BigInteger, primary_key=True),
-    Column("rate_numerator", BigInteger, nullable=False),
-    Column("rate_denominator", BigInteger, nullable=False),
-)
-exporter_state = Table(  # cumulative, per collector: what `exporters list` shows
-    "exporter_state",
-    metadata,
-    Column("collector", Text, primary_key=True),
-    Column("exporter", LargeBinary, primary_key=True),
-    Column("domain", BigInteger, primary_key=True),
-    Column("export_protocol", Integer, primary_key=True),
-    Column("received", BigInteger, nullable=False),
-    Column("missing", BigInteger, nullable=False),
-    Column("duplicate", BigInteger, nullable=False),
-    Column("reordered", BigInteger, nullable=False),
-    Column("restarts", BigInteger, nullable=False),
-    Column("faulted", BigInteger, nullable=False),
-    Column("waiting", BigInteger, nullable=False),
-    Column("first", BigInteger, nullable=False),
-    Column("last", BigInteger, nullable=False),
-    Column("sessions", BigInteger, nullable=False, server_default="0"),
-    Column("sessions_ended", BigInteger, nullable=False, server_default="0"),
-    Column("recycled", BigInteger, nullable=False, server_default="0"),
-    Column("drop_samples", BigInteger, nullable=False),  # packets that the exporter says it discarded
-    Column("refused", BigInteger, nullable=False),
-    # what the exporter's own counters (IE 41, 42, 164 to 168) have grown by since they were first seen
-    Column("exported_messages", BigInteger, nullable=False),
-    Column("exported_records", BigInteger, nullable=False),
-    Column("ignored_packets", BigInteger, nullable=False),
-    Column("ignored_octets", BigInteger, nullable=False),
-    Column("not_sent_flows", BigInteger, nullable=False),
-    Column("not_sent_packets", BigInteger, nullable=False),
-    Column("not_sent_octets", BigInteger, nullable=False),
-)
-interface_counter = Table(  # octets that an interface had counted at an instant; of a minute the newest reading
-    "interface_counter",
-    metadata,
-    _id(),
-    Column("segment_id", BigInteger, ForeignKey("segment.id")),  # null: imported
-    Column("exporter", LargeBinary, nullable=False),
-    Column("interface", BigInteger, nullable=False),  # ifIndex
-    Column("at", BigInteger, nullable=False),
-    Column("in_octets", BigInteger, nullable=False),  # cumulative; two's complement of an unsigned 64-bit counter
-    Column("out_octets", BigInteger, nullable=False),
-    Column("source", Text, nullable=False),  # sflow or csv
-    UniqueConstraint("exporter", "interface", "at", "source"),
-)
-exporter_total = Table(  # cumulative, per collector: what its commits held of each exporter, for metrics
-    "exporter_total",
-    metadata,
-    Column("collector", Text, primary_key=True),
-    Column("exporter", LargeBinary, primary_key=True),
-    Column("domain", BigInteger, primary_key=True),
-    Column("export_protocol", Integer, primary_key=True),
-    Column("flows", BigInteger, nullable=False),
-    Column("octets", BigInteger, nullable=False),  # raw
-    Column("templates", BigInteger, nullable=False),
-    Column("options_templates", BigInteger, nullable=False),
-    Column("data_records", BigInteger, nullable=False),
-    Column("options_records", BigInteger, nullable=False),
-    Column("not_a_flow", BigInteger, nullable=False),
-    Column("faulted_records", BigInteger, nullable=False),
-    Column("waiting_sets", BigInteger, nullable=False),  # that began to wait
-    Column("released_sets", BigInteger, nullable=False),
-    Column("expired_sets", BigInteger, nullable=False),
-    Column("counter_samples", BigInteger, nullable=False),
-    Column("drop_samples", BigInteger, nullable=False),
-    Column("missed", BigInteger, nullable=False),  # by sequence number, in the protocol's own unit; only ever grows
-    Column("recovered", BigInteger, nullable=False),  # of these, what came later after all
-    Column("skew_ms", BigInteger),  # arrival less export time when it last sent data; null without a clock
-)
-fault_total = Table(  # cumulative, per collector
-    "fault_total",
-    metadata,
-    Column("collector", Text, primary_key=True),
-    Column("exporter", LargeBinary, primary_key=True),
-    Column("domain", BigInteger, primary_key=True),
-    Column("kind", Text, primary_key=True),
-    Column("count", BigInteger, nullable=False),
-)
-decoder_position = Table(  # up to which journal block a collector's datagrams are in segments, and the state after it
-    "decoder_position",
-    metadata,
-    Column("collector", Text, primary_key=True),
-    Column("block", BigInteger, nullable=False),
-    Column("state_path", Text),
-    Column("state_digest", Text),
-    Column("datagrams", BigInteger, nullable=False, server_default="0"),  # of the next block that are decoded already (members)
-)
-segment_source = Table(  # of a group: which datagrams of which member's journal a segment was made of
-    "segment_source",
-    metadata,
-    Column("segment_id", BigInteger, ForeignKey("segment.id"), primary_key=True),
-    Column("collector", Text, primary_key=True),
-    Column("block_after", BigInteger, nullable=False),  # position of the member before: whole blocks up to this one
-    Column("datagrams_after", BigInteger, nullable=False),  # and so many datagrams of the next
-    Column("block_until", BigInteger, nullable=False),  # position behind
-    Column("datagrams_until", BigInteger, nullable=False),
-)
-announced_rate = Table(  # sampling rates that exporters announced by options, when each was first known
-    "announced_rate",
-    metadata,
-    _id(),
-    Column("exporter", LargeBinary, nullable=False),
-    Column("domain", BigInteger, nullable=False),
-    Column("sampler", Integer, nullable=False),  # code as in the flags of quarantined flows, 0: of the whole domain
-    Column("received", BigInteger, nullable=False),  # arrival of the datagram that announced it
-    Column("numerator", BigInteger, nullable=False),
-    Column("denominator", BigInteger, nullable=False),
-    Column("collector", Text, nullable=False),  # who heard it
-    Index("announced_rate_key", "exporter", "domain", "sampler", "received"),
-)
-unrated_flows = Table(  # which segments hold flows whose sampling rate nobody had announced
-    "unrated_flows",
-    metadata,
-    Column("segment_id", BigInteger, ForeignKey("segment.id"), primary_key=True),
-    Column("exporter", LargeBinary, primary_key=True),
-    Column("domain", BigInteger, primary_key=True),
-    Column("sampler", Integer, primary_key=True),
-    Column("flows", BigInteger, nullable=False),
-    Column("octets", BigInteger, nullable=False),  # not scaled
-    Column("from_ms", BigInteger, nullable=False),
-    Column("to_ms", BigInteger, nullable=False),  # extent of these flows
-    Index("unrated_flows_exporter", "exporter", "domain"),
-)
-replayed_file = Table(
-    "replayed_file",
-    metadata,
-    _id(),
-    Column("digest", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("collector", Text, nullable=False),
-    Column("at", BigInteger, nullable=False),
-    Index("replayed_file_digest", "digest"),
-)
-
-port_block_event = Table(  # what NATs reported about their port blocks (RFC 8158)
-    "port_block_event",
-    metadata,
-    _id(),
-    Column("segment_id", BigInteger, ForeignKey("segment.id"), nullable=False),
-    Column("exporter", LargeBinary, nullable=False),
-    Column("domain", BigInteger, nullable=False),
-    Column("received", BigInteger, nullable=False),
-    Column("at", BigInteger, nullable=False),  # when the event was, after the clock rule
-    Column("event", Integer, nullable=False),  # 1 allocated, 2 freed
-    Column("inside", LargeBinary, nullable=False),
-    Column("outside", LargeBinary, nullable=False),
-    Column("port_first", Integer, nullable=False),
-    Column("port_last", Integer, nullable=False),
-    Column("port_step", Integer, nullable=False),
-    Column("protocol", Integer, nullable=False),  # 0: all
-    Column("outcome", Text, nullable=False),  # what became of it: empty before it was looked at
-    Index("port_block_event_outside", "outside"),
-)
-port_block_lease = Table(  # the leases that port blocks were turned into, as they lie in the table `lease`
-    "port_block_lease",
-    metadata,
-    _id(),
-    Column("realm", Text, nullable=False),
-    Column("address", LargeBinary, nullable=False),
-    Column("protocol", Integer),
-    Column("port_first", Integer, nullable=False),
-    Column("port_last", Integer, nullable=False),
-    Column("start_ms", BigInteger, nullable=False),
-    Column("end_ms", BigInteger, nullable=False),
-    Column("service_id", BigInteger, nullable=False),
-    Index("port_block_lease_address", "realm", "address"),
-)
-port_block_position = Table(  # one row: up to which event, and with which leases and settings, that was done
-    "port_block_position",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("event_id", BigInteger, nullable=False),
-    Column("input_version", BigInteger, nullable=False),
-    Column("realms", Text, nullable=False),
-)
-unknown_exporter = Table(  # the busiest exporters that no setting names: at most 64 a collector
-    "unknown_exporter",
-    metadata,
-    Column("collector", Text, primary_key=True),
-    Column("exporter", LargeBinary, primary_key=True),
-    Column("datagrams", BigInteger, nullable=False),
-    Column("overcount", BigInteger, nullable=False),  # so many of them may have been others'
-    Column("first", BigInteger, nullable=False),
-    Column("last", BigInteger, nullable=False),
-)
-quarantine_file = Table(  # datagrams of unknown exporters, kept until they are admitted or the oldest must go
-    "quarantine_file",
-    metadata,
-    _id(),
-    Column("collector", Text, nullable=False),
-    Column("path", Text, nullable=False, unique=True),
-    Column("digest", Text, nullable=False),
-    Column("octets_size", BigInteger, nullable=False),
-    Column("datagrams", BigInteger, nullable=False),
-    Column("left_out", BigInteger, nullable=False),  # datagrams that there was no room for
-    Column("received_first", BigInteger, nullable=False),
-    Column("received_last", BigInteger, nullable=False),
-    Column("dropped", BigInteger),  # when it had to go, null while it is there
-)
-quarantine_admission = Table(  # which exporter's datagrams of a file were decoded: each once
-    "quarantine_admission",
-    metadata,
-    Column("file_id", BigInteger, ForeignKey("quarantine_file.id"), primary_key=True),
-    Column("exporter", LargeBinary, primary_key=True),
-    Column("datagrams", BigInteger, nullable=False),
-    Column("at", BigInteger, nullable=False),
-)
-
 # aggregation --------------------------------------------------------------------------------------------------------
 traffic_class = Table(
     "traffic_class",
     metadata,
-    _id(),
+    row_id(),
     Column("name", Text, nullable=False, unique=True),
 )
 batch = Table(  # cells made from some segments; replaced ones keep their row
     "batch",
     metadata,
-    _id(),
+    row_id(),
     Column("from_version", BigInteger, nullable=False),  # manifest version that brought it
     Column("to_version", BigInteger),  # manifest version that replaced it, null while it counts
     Column("input_version", BigInteger, nullable=False),  # newest input_change it was made with
@@ -523,7 +219,7 @@ consumed = Table(  # exactly once: a segment is in one batch that counts
 cell_file = Table(
     "cell_file",
     metadata,
-    _id(),
+    row_id(),
     Column("batch_id", BigInteger, ForeignKey("batch.id"), nullable=False),
     Column("kind", Text, nullable=False),  # cells or outcomes
     Column("path", Text, nullable=False, unique=True),
@@ -550,7 +246,7 @@ late_slot = Table(  # octets that a batch's late sampling rates add to its flows
 generation = Table(  # a published DuckDB file
     "generation",
     metadata,
-    _id(),
+    row_id(),
     Column("at", BigInteger, nullable=False),
     Column("manifest_version", BigInteger, nullable=False),
     Column("path", Text, nullable=False, unique=True),
@@ -562,7 +258,7 @@ generation = Table(  # a published DuckDB file
 plan_version = Table(
     "plan_version",
     metadata,
-    _id(),
+    row_id(),
     Column("name", Text, nullable=False),
     Column("valid_from", Text, nullable=False),  # ISO date
     Column("currency", Text, nullable=False),
@@ -578,7 +274,7 @@ plan_version = Table(
 calendar_version = Table(
     "calendar_version",
     metadata,
-    _id(),
+    row_id(),
     Column("name", Text, nullable=False),
     Column("valid_from", Text, nullable=False),
     Column("document", Text, nullable=False),  # JSON with the holidays frozen into it
@@ -589,7 +285,7 @@ calendar_version = Table(
 rate_run = Table(  # the newest row of a period is the one that counts
     "rate_run",
     metadata,
-    _id(),
+    row_id(),
     Column("period", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("as_of", BigInteger, nullable=False),
@@ -611,7 +307,7 @@ rate_run = Table(  # the newest row of a period is the one that counts
 ledger_transaction = Table(
     "ledger_transaction",
     metadata,
-    _id(),
+    row_id(),
     Column("at", BigInteger, nullable=False),
     Column("effective", Text, nullable=False),  # ISO date
     Column("kind", Text, nullable=False),
@@ -623,7 +319,7 @@ ledger_transaction = Table(
 posting = Table(
     "posting",
     metadata,
-    _id(),
+    row_id(),
     Column("transaction_id", BigInteger, ForeignKey("ledger_transaction.id"), nullable=False),
     Column("ledger_account", Text, nullable=False),  # receivables, revenue:fee, tax:standard …
     Column("subject", Text, nullable=False),  # the subscriber's account, or empty
@@ -643,7 +339,7 @@ number_series = Table(
 invoice = Table(
     "invoice",
     metadata,
-    _id(),
+    row_id(),
     Column("number", Text, nullable=False, unique=True),
     Column("account", Text, ForeignKey("account.account"), nullable=False),
     Column("period", Text, nullable=False),
@@ -689,7 +385,7 @@ invoice_line = Table(
 accepted_incomplete = Table(  # an invoice run that was told to go on although the period's flows are known to be incomplete
     "accepted_incomplete",
     metadata,
-    _id(),
+    row_id(),
     Column("period", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("actor", Text, nullable=False),
