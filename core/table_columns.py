@@ -6,11 +6,11 @@ from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData
 
 metadata = MetaData()
 
-_ROW_ID = BigInteger().with_variant(Integer(), "sqlite")
+ROW_ID = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def row_id() -> Column[int]:
-    return Column("id", _ROW_ID, primary_key=True, autoincrement=True)
+    return Column("id", ROW_ID, primary_key=True, autoincrement=True)
 
 
 def count(name: str) -> Column[int]:

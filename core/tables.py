@@ -84,8 +84,8 @@ from core.collector_tables import (
 from core.collector_tables import (
     unrated_flows as unrated_flows,
 )
+from core.table_columns import ROW_ID, row_id
 from core.table_columns import metadata as metadata
-from core.table_columns import row_id
 
 # storage ------------------------------------------------------------------------------------------------------------
 manifest_version = Table(  # one row a commit that changes which files are the truth
@@ -185,7 +185,7 @@ lease = Table(
 input_change = Table(  # what attribution depends on has changed for the instants [from_ms, to_ms)
     "input_change",
     metadata,
-    Column("version", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("version", ROW_ID, primary_key=True, autoincrement=True),
     Column("at", BigInteger, nullable=False),
     Column("kind", Text, nullable=False),
     Column("from_ms", BigInteger, nullable=False),
