@@ -23,7 +23,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = PROJECT["tool"]["importlinter"]["root_packages"]
 SKIPPED = {".venv", ".git", "__pycache__", "demo-home", "dist"}
 LINES_MAX = 600
-KERNEL_LINES_MAX = 1400
+KERNEL_LINES_MAX = 1600
 """A kernel file may not import what it calls from another one, so it may be longer than other files."""
 
 BANNED_WORDS = ["TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK"]
