@@ -14,21 +14,20 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import atheris
 import numpy as np
 
-# Kernels first: what is imported here is not instrumented, and numba could not compile it if it were.
 import aggregation.kernels
-import collector.kernels.captures
-import collector.kernels.rows
-import collector.kernels.samples
-import collector.kernels.scan
-import collector.kernels.slots
-import collector.kernels.sockets
-import collector.kernels.tally
+import collector.kernels
 import subscribers.kernels  # noqa: F401
+
+# Kernels first: what is imported here is not instrumented, and numba could not compile it if it were.
+for module in iter_modules(collector.kernels.__path__):
+    import_module(f"collector.kernels.{module.name}")
 
 with atheris.instrument_imports(
         include=["collector", "core", "rating", "storage", "subscribers", "aggregation", "invoicing", "runtime", "monitoring"]):

@@ -24,7 +24,7 @@ def broken(decoded: Decoded, datagrams: int, settings: CollectorSettings) -> lis
     most = settings.collector.records_per_datagram_max
     checks = {
         "every datagram is counted": c.datagrams == datagrams,
-        "datagrams close": c.datagrams == c.decoded + c.faulted + c.duplicate + c.refused,
+        "datagrams close": c.datagrams == c.decoded + c.faulted + c.duplicate + c.refused + c.twin,
         "records close": c.data_records == c.flow_records + c.not_a_flow + c.faulted_records,
         "a record is at most two flows": c.flow_records <= c.flows <= 2 * c.flow_records,
         "flows are rows": c.flows == rows,
@@ -64,5 +64,6 @@ def same(one: Decoded, two: Decoded) -> bool:
     def columns_equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
         return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
-    return (one.counts == two.counts and one.faults == two.faults and columns_equal(one.flows, two.flows)
-            and columns_equal(one.intake, two.intake))
+    return (one.counts == two.counts and one.faults == two.faults and one.rates == two.rates
+            and columns_equal(one.flows, two.flows) and columns_equal(one.intake, two.intake)
+            and columns_equal(one.interface_counters, two.interface_counters))

@@ -23,7 +23,7 @@ COUNT = 10_000_000
 NIGHTLY_COUNT = 1_000_000_000
 SLICE = 2_500_000
 """Datagrams a process; each slice has a seed of its own."""
-STATE_OCTETS_MAX = 48 << 20
+STATE_OCTETS_MAX = 96 << 20
 """For the small tables of these runs: an epoch fills them, and no number of epochs needs more."""
 
 
