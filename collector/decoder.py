@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -26,6 +27,8 @@ GROUP_REACH = 1024
 VERSION = "3"
 """Of the decoder: recorded with every segment; it changes when the same datagrams give other rows."""
 
+RELEASE_RECORDS = scan.RELEASE_COST_MAX // scan.COST_OF_RECORD
+"""Records that one datagram can set free of waiting data, beside those of its last set."""
 INTERFACE_READINGS_MAX = 65_536
 """Interface counters kept of one journal block; each beyond is a fault."""
 
@@ -164,6 +167,14 @@ class Decoder:
                                *self._record)
         self._state.warm_up()
 
+    def rest(self, block: int, into: FlowColumns | None = None) -> Iterator[Decoded]:
+        """What is still to be read of data whose template has come: one datagram sets free a bounded part of it.
+
+        To be taken behind a block for rows as early as can be; whatever is not taken comes with the next datagrams.
+        """
+        while self._state.is_releasing:
+            yield self.feed(np.zeros(0, np.uint8), block, into)
+
     # scan -------------------------------------------------------------------------------------------------------------
     def _begin(self, position: int) -> None:
         """Empty the results of the last call; what expired while nobody looked is the first thing to count. The scan begins
@@ -212,9 +223,9 @@ class Decoder:
         return bool(need == scan.DONE)
 
     def _grow(self, need: int, data: NDArray[np.uint8]) -> None:
-        """Make room for at least the datagram that the scan stopped before."""
+        """Make room for at least the datagram that the scan stopped before, or for what is set free behind the last."""
         at = int(self._results.progress[0]["position"])
-        length = int(data[at + 8 : at + 12].view(np.uint32)[0])
+        length = int(data[at + 8 : at + 12].view(np.uint32)[0]) if at < len(data) else 0
         quarter = length // 4 + 2
         state, assured = self._state, self._state.limits
         assert assured is not None, "a decoder has bounds"
@@ -228,7 +239,7 @@ class Decoder:
             case scan.FIELDS:
                 state.grow("fields", quarter)
             case scan.SAMPLERS:
-                state.grow("samplers", assured.records)
+                state.grow("samplers", 2 * assured.records + RELEASE_RECORDS)
             case scan.WAITING:
                 state.grow("waiting", quarter)
             case scan.WAITING_OCTETS:
@@ -244,7 +255,8 @@ class Decoder:
             case scan.HELD:
                 self._enlarge("held", int(self._results.progress[0]["held"]) + 1)
             case scan.CHANGES:
-                self._enlarge("changes", int(self._results.progress[0]["changes"]) + 4 * quarter)
+                needed = int(self._results.progress[0]["changes"]) + 4 * quarter + assured.records + RELEASE_RECORDS
+                self._enlarge("changes", needed)
             case _:
                 self._grow_intake(2)
 

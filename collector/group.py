@@ -90,6 +90,10 @@ class GroupWorker:
             decoded = self._decoder.feed(merged.body, self._serial, self._builder.columns)
             self._builder.add(decoded, self._serial)
             self._quarantine.add(decoded.held, self._serial)
+            for more in self._decoder.rest(self._serial, self._builder.columns):
+                self._builder.add(more, self._serial)
+                if self._builder.is_full:
+                    break  # the remainder comes with the next bodies
             for received, datagrams in merged.losses:
                 self._builder.refuse(received, datagrams, self._serial)
             self._serial += 1

@@ -39,6 +39,7 @@ DOMAIN = _record(
     "not_sent_packets", "not_sent_octets",
     "serial",  # datagrams, for the duplicate window
     "twin",  # copies that another member of the group sent too
+    "withdrawn", "withdrawn_options",  # templates with a number below these are gone (RFC 7011 §8.1)
     "intake", "quarter",  # the intake row of the newest quarter hour: of this call only
     unsigned="high low",
 )
@@ -56,7 +57,8 @@ SEQUENCE = _record(
 )
 """What the sequence accounting remembers of a domain; all zero before the first datagram."""
 TEMPLATE = _record("domain", "identifier", "plan", "waiting_first", "waiting_last",
-                   "defined")  # arrival of the datagram that brought this definition first
+                   "defined",  # arrival of the datagram that brought this definition first
+                   "number")  # of this definition among all
 PLAN = _record(
     "options",  # 1: an options template
     "stride",  # octets of a record, 0 with a variable-length field
@@ -125,10 +127,13 @@ PROGRESS = _record("position", "sets", "released", "intake", "rows", "released_r
 COUNTS = _record("domains", "templates", "plans", "fields", "samplers", "waiting", "waiting_octets", "waiting_live",
                  "waiting_live_octets", "sightings", "datagrams", "newest", "ended", "free", "free_from",
                  "opened", "reports", "strangers",
+                 "opened", "definitions",
+                 "ready", "release_at",  # waiting sets to be looked at, and from where: a template set free too much at once
                  "horizon")  # arrival of the newest sighting that was forgotten: older copies can't be told any more
 """How much of each table of the state is in use."""
 SITUATION = _record("start", "stop", "protocol", "domain", "intake", "received", "exported", "uptime", "has_uptime", "clock",
-                    "sequence", "header_rate", "records", "options", "read", "faults", "full", "session")
+                    "sequence", "header_rate", "records", "options", "read", "faults", "full", "session",
+                    "released")
 """The datagram that is being scanned."""
 
 GAPS_MAX = 64

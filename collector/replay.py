@@ -254,9 +254,18 @@ class _Session:
             self._decoder.state.forget_counts()
             self._known = {}
             return
+        self._release(store)
         self._summary.notes += capture.notes
         if capture.fragments_lost:
             self._summary.faults["fragment_lost"] += capture.fragments_lost
+
+    def _release(self, store: bool) -> None:
+        """Read what still waits although its template has come."""
+        for decoded in self._decoder.rest(self._block, self._builder.columns if store else None):
+            self._summary.add(decoded)
+            if store:
+                assert self._writer is not None, "a replay that stores has a journal"
+                self._builder.add(decoded, self._writer.next_block - 1)
 
     def _keep(self, batch: Batch, decoded: Decoded) -> None:
         assert self._writer is not None, "a replay that stores has a journal"

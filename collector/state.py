@@ -32,6 +32,10 @@ from core.errors import DamagedFile
 
 _MAGIC = b"RMSTATE3"
 BEFORE_ALL = -(2**62)
+SIGHTINGS_SIZE_MAX = 1 << 27
+"""Places of the table of datagrams seen lately: twice the most that the settings allow."""
+HOLES = 256
+"""Released sets among the waiting ones that are not worth closing; as many octets for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,9 +343,12 @@ class DecoderState:
     # tidying ----------------------------------------------------------------------------------------------------------
     def tidy(self) -> None:
         """Close holes, once they are many: released data, plans and templates that nothing refers to any more."""
-        if self._count("waiting") > self._count("waiting_live"):
+        counts = self.arrays.counts[0]
+        if counts["waiting"] > 2 * counts["waiting_live"] + HOLES or (
+                counts["waiting_octets"] > 2 * counts["waiting_live_octets"] + HOLES * HOLES):
             upkeep.compact_waiting(self.arrays)
         templates = self.arrays.templates[: self._count("templates")]
+        self._forget_withdrawn(templates)
         idle = (templates["plan"] < 0) & (templates["waiting_first"] < 0)
         live = len(templates) - int(idle.sum())
         fixed = len(FIXED_LAYOUTS)
@@ -352,6 +359,16 @@ class DecoderState:
                 self.limits is not None and len(templates) >= self.limits.templates and live < len(templates)):
             self._compact_templates(~idle)
             self._compact_plans()
+
+    def _forget_withdrawn(self, templates: layout.Rows) -> None:
+        """Templates that were withdrawn with all of their kind, and not asked for since."""
+        domains = self.arrays.domains[: self._count("domains")]
+        data, options = domains["withdrawn"], domains["withdrawn_options"]
+        if not (data.any() or options.any()):
+            return
+        kinds = self.arrays.plans["options"][templates["plan"]]
+        until = np.where(kinds == 1, options[templates["domain"]], data[templates["domain"]])
+        templates["plan"][templates["number"] < until] = -1
 
     def _compact_templates(self, keep: layout.Rows) -> None:
         a = self.arrays
@@ -406,6 +423,11 @@ class DecoderState:
         """Sets that wait for their template now."""
         return self._count("waiting_live")
 
+    @property
+    def is_releasing(self) -> bool:
+        """Whether sets whose template has come are still to be read, by the next calls of the decoder."""
+        return self._count("ready") > 0
+
     def exporters(self) -> list[ExporterRow]:
         """Cumulative counts by exporter, domain and protocol, over all their transport sessions."""
         used = self.arrays.domains[: self._count("domains")]
@@ -436,13 +458,14 @@ class DecoderState:
         counts = self.arrays.counts[0]
         used = self.arrays.domains[: counts["domains"]]
         kept = ("high", "low", "domain", "protocol", "session", "ended", "rate_numerator", "rate_denominator", "initialised",
-                "configured", "sflow_boot", "repeat", "admission", "rate_most")
+                "configured", "sflow_boot", "repeat", "admission", "rate_most", "withdrawn", "withdrawn_options")
         for name in layout.DOMAIN.names or ():
             if name not in kept:
                 used[name] = 0
         used["intake"] = used["refilled"] = -1
         self._forget_sequences(slice(0, len(used)))
-        for name in ("waiting", "waiting_octets", "waiting_live", "waiting_live_octets", "datagrams", "reports", "strangers"):
+        for name in ("waiting", "waiting_octets", "waiting_live", "waiting_live_octets", "datagrams", "reports", "strangers",
+                     "ready"):
             counts[name] = 0
         counts["newest"] = counts["horizon"] = BEFORE_ALL
         upkeep.compact_waiting(self.arrays)
@@ -478,9 +501,12 @@ class DecoderState:
                 zlib.crc32(data[16:]) != int.from_bytes(data[12:16], "little")):
             raise DamagedFile("the decoder's saved state is damaged or of another version",
                               "decode the journal again from its first block kept")
-        head = json.loads(data[16 : 16 + size])
         state = cls()
-        state._load(head, data, 16 + size)
+        try:
+            state._load(json.loads(data[16 : 16 + size]), data, 16 + size)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise DamagedFile(f"the decoder's saved state is no state: {error}",
+                              "decode the journal again from its first block kept") from error
         return state
 
     def _load(self, head: dict[str, Any], data: bytes, at: int) -> None:
@@ -493,7 +519,10 @@ class DecoderState:
             part = np.frombuffer(data, kind, count, at).reshape(shape)
             at += part.nbytes
             loaded[name] = part if kind == like.dtype else _by_name(part, like.dtype)
-        sightings = loaded.pop("sightings")
+        sightings, size = loaded.pop("sightings"), int(head["sightings"])
+        self._check_parts(loaded)
+        if size & (size - 1) or not 2 * len(sightings) <= size <= SIGHTINGS_SIZE_MAX:
+            raise ValueError(f"{len(sightings)} sightings in {size} places")
         changed = {}
         for name, part in loaded.items():
             room = len(getattr(self.arrays, name))
@@ -507,8 +536,19 @@ class DecoderState:
             changed[name] = array
         self._registry = head["registry"]
         self.arrays = self.arrays._replace(**changed)
-        self._set_sightings(sightings, int(head["sightings"]))
+        self._set_sightings(sightings, size)
         self._index()
+
+    def _check_parts(self, loaded: dict[str, layout.Rows]) -> None:
+        """Raises ValueError for parts that disagree with the counts, which kernels rely on."""
+        if set(loaded) | {"sightings"} != set(self._parts()) or len(loaded["counts"]) != 1:
+            raise ValueError("other parts than those of a state")
+        for name, (counter, _) in _ROWED.items():
+            for each in (name, *_BESIDE.get(name, ())):
+                like, part = getattr(self.arrays, each), loaded[each]
+                fits = each == "gaps" and part.ndim == 3 and part.shape[2] == like.shape[2]
+                if len(part) != loaded["counts"][0][counter] or not (fits or part.shape[1:] == like.shape[1:]):
+                    raise ValueError(f"{part.shape} {each} where {int(loaded['counts'][0][counter])} are counted")
 
 
 def _as_saved(names: list[str], known: np.dtype[Any]) -> np.dtype[Any]:

@@ -213,6 +213,11 @@ class Worker:
         self.work.blocks += 1
         self.work.datagrams += decoded.counts.datagrams
         self.work.flows += decoded.counts.flows
+        for more in self._decoder.rest(block.head.number, self._builder.columns):
+            self._builder.add(more, block.head.number)
+            self.work.flows += more.counts.flows
+            if self._builder.is_full:
+                break  # the remainder comes with the next blocks
         self.work.decode_ns += clock.monotonic_ns() - began
         return is_whole
 

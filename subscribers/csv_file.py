@@ -94,7 +94,11 @@ def _text(path: Path, problems: Problems) -> str:
 
 
 def _header(reader: Iterator[list[str]], columns: Sequence[str], problems: Problems) -> list[str]:
-    header = [name.strip().lower() for name in next(reader, [])]
+    try:
+        header = [name.strip().lower() for name in next(reader, [])]
+    except csv.Error as error:
+        problems.add(1, "", f"this is not CSV: {error}", "a quote inside a quoted value is written twice")
+        return []
     if not header:
         problems.add(1, "", "the file is empty", f"the first line names the columns: {','.join(columns)}")
     for name in header:

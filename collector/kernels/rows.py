@@ -48,6 +48,7 @@ INSTANT_MAX = 1 << 60
 FAR_INSTANT = 1 << 47  # milliseconds; moved by any skew it stays before the year 9999
 VARIABLE = 65_535
 V9_OR_OLDER = 9
+PROBES_MAX = 128  # as in the scan: a sampler that lies further off was not entered
 
 # FlowFlag, RateSource and the status of a row: the layout's values, held together by a test
 CLOCK_MOVED, LAYER2, QUARANTINED, REVERSE, END_CLAMPED = 1, 2, 8, 16, 32
@@ -181,7 +182,9 @@ def sampler_rate(samplers: Any, table: Any, changes: Any, domain: int, kind: int
     """The rate of a sampler as it was when the set was scanned, (0, 0) if unknown."""
     mask = len(table) - 1
     at = np.int64(mixed(identifier ^ mixed(np.uint64(domain) * np.uint64(2) + np.uint64(kind))) & np.uint64(mask))
-    while table[at] >= 0:
+    for _ in range(PROBES_MAX):
+        if table[at] < 0:
+            break
         row = samplers[table[at]]
         if row["domain"] == domain and row["kind"] == kind and row["identifier"] == identifier:
             index = np.int64(table[at])
@@ -439,6 +442,8 @@ def ports_of(values: Any, r: int, has: Any, protocol: int) -> Any:
             destination = values[ICMP6, r]
         elif has[ICMP6_TYPE]:
             destination = (values[ICMP6_TYPE, r] << 8) | (values[ICMP6_CODE, r] if has[ICMP6_CODE] else np.int64(0))
+        elif has[ICMP4]:  # exporters that have one element for both
+            destination = values[ICMP4, r]
         return np.int64(0), destination & 0xFFFF
     if protocol == 17 and not has[SOURCE_PORT]:
         source = values[UDP_SOURCE_PORT, r] if has[UDP_SOURCE_PORT] else source

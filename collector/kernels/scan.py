@@ -37,6 +37,9 @@ ALIGN_SHIFT = 4  # how slowly a member's clock is learned: by a sixteenth of the
 AHEAD_UNIT = 1024  # collector.layout.AHEAD_UNIT
 SAMPLER_CODES = 65_535  # sampler ids that a flow's flags can hold, less one for none
 WAITING_OVERHEAD = 64
+PROBES_MAX = 128  # of a half-full table no honest key needs more: further ones were aimed at one place
+# What one datagram may set free, in octets and their equivalents; the rest follows with the next ones.
+RELEASE_COST_MAX, COST_OF_SET, COST_OF_RECORD, COST_OF_LOOK = 1 << 17, 128, 16, 8
 VARIABLE = 65_535
 PADDING_MAX = 7  # octets behind the last record of a set, or alone in it: some exporters pad to eight (RFC 7011 §3.3.1)
 ENTERPRISE_MAX = 0x7FFFFFFF
@@ -79,10 +82,12 @@ def free_domain(state: Any) -> Any:
 @kernel
 def open_domain(state: Any, limits: Any, high: Any, low: Any, domain: int, protocol: int, session: int, received: int) -> Any:
     """The row of a domain, made if need be; row 0 (the rest of the world) when there is no room."""
-    found = find_domain(state.domains, state.domain_table, high, low, domain, protocol, session)
+    found = find_domain(state.domains, state.domain_table, high, low, domain, protocol, session, PROBES_MAX)
     if found >= 0:
         return found
     counts = state.counts[0]
+    if -1 - found == len(state.domain_table):
+        return 0
     index = free_domain(state) if counts["domains"] - counts["ended"] - counts["free"] < limits.domains else np.int64(-1)
     if index < 0:
         return 0
@@ -142,8 +147,11 @@ def seen_before(state: Any, limits: Any, words: Any, word: int, length: int, dom
     brought = (np.int64(1) << member) | (np.int64(member) << 32)
     first, second = payload_hash(words, word, length, np.uint64(domain))
     mask = len(state.sightings) - 1
-    at = np.int64(first & np.uint64(mask))
-    while state.sightings[at]["domain"] >= 0:
+    home = np.int64(first & np.uint64(mask))
+    at = home
+    for _ in range(PROBES_MAX):
+        if state.sightings[at]["domain"] < 0:
+            break
         place = state.sightings[at]
         if place["first"] == first and place["second"] == second and place["domain"] == domain:
             if limits.twins > 0 and (place["members"] >> member) & 1 == 0:
@@ -159,6 +167,10 @@ def seen_before(state: Any, limits: Any, words: Any, word: int, length: int, dom
                 place["members"] = brought
             return COPY if near else NEW
         at = (at + 1) & mask
+    if state.sightings[at]["domain"] < 0:
+        state.counts[0]["sightings"] += 1
+    else:
+        at = home  # crowded on purpose: the one that lay here longest is forgotten
     place = state.sightings[at]
     place["first"] = first
     place["second"] = second
@@ -166,7 +178,6 @@ def seen_before(state: Any, limits: Any, words: Any, word: int, length: int, dom
     place["serial"] = serial
     place["received"] = received
     place["members"] = brought
-    state.counts[0]["sightings"] += 1
     return NEW
 
 
@@ -188,7 +199,7 @@ def note_place(results: Any, kind: int, domain: int, protocol: int, sequence: in
 
 
 # Records --------------------------------------------------------------------------------------------------------------
-@kernel
+@inline_kernel
 def count_records(data: Any, start: int, stop: int, plan: Any, fields: Any, most: int) -> Any:
     """Whole records in [start, stop), at most `most`; whether there are more; whether the last one is cut off."""
     if plan["minimum"] == 0 or stop <= start:
@@ -258,8 +269,9 @@ def announced_rate(scratch: Any, has: Any) -> Any:
 
 @kernel
 def read_options(data: Any, start: int, stop: int, records: int, plan_index: int, domain: int, state: Any, limits: Any,
-                 results: Any, kinds: Any) -> None:
-    """What options records say about sampling and time goes into the state."""
+                 results: Any) -> Any:
+    """What options records say about sampling and time goes into the state; how many samplers there was no room for."""
+    refused = np.int64(0)
     plan = state.plans[plan_index]
     has = state.has[plan_index]
     scratch = results.scratch
@@ -288,15 +300,16 @@ def read_options(data: Any, start: int, stop: int, records: int, plan_index: int
         if not announces:
             continue
         if has[SAMPLER]:
-            set_sampler(state, limits, results, kinds, domain, 0, np.uint64(scratch[SAMPLER]), numerator, denominator)
+            refused += set_sampler(state, limits, results, domain, 0, np.uint64(scratch[SAMPLER]), numerator, denominator)
         elif has[SELECTOR]:
-            set_sampler(state, limits, results, kinds, domain, 1, np.uint64(scratch[SELECTOR]), numerator, denominator)
+            refused += set_sampler(state, limits, results, domain, 1, np.uint64(scratch[SELECTOR]), numerator, denominator)
         else:
             owner = state.domains[domain]
             if owner["rate_numerator"] != numerator or owner["rate_denominator"] != denominator:
                 announce(results, domain, 0, numerator, denominator)
             owner["rate_numerator"] = numerator
             owner["rate_denominator"] = denominator
+    return refused
 
 
 @kernel
@@ -316,16 +329,14 @@ def announce(results: Any, domain: int, sampler: int, numerator: int, denominato
 
 
 @kernel
-def set_sampler(state: Any, limits: Any, results: Any, kinds: Any, domain: int, kind: int, identifier: Any, numerator: int,
-                denominator: int) -> None:
-    """Enter a sampler's rate, valid for the sets scanned from here on."""
-    now = results.situation[0]
-    found = find_sampler(state.samplers, state.sampler_table, domain, kind, identifier)
+def set_sampler(state: Any, limits: Any, results: Any, domain: int, kind: int, identifier: Any, numerator: int,
+                denominator: int) -> Any:
+    """Enter a sampler's rate, valid for the sets scanned from here on; 1 if there is no room for it."""
+    found = find_sampler(state.samplers, state.sampler_table, domain, kind, identifier, PROBES_MAX)
     if found < 0:
         index = state.counts[0]["samplers"]
-        if index >= limits.samplers or index >= len(state.samplers):
-            fault(results.faults, now, kinds["samplers_full"])
-            return
+        if index >= limits.samplers or index >= len(state.samplers) or -1 - found == len(state.sampler_table):
+            return 1
         state.counts[0]["samplers"] = index + 1
         state.sampler_table[-1 - found] = index
         row = state.samplers[index]
@@ -340,10 +351,9 @@ def set_sampler(state: Any, limits: Any, results: Any, kinds: Any, domain: int, 
         index = found
     row = state.samplers[index]
     if row["numerator"] == numerator and row["denominator"] == denominator:
-        return
-    if results.progress[0]["changes"] == len(results.changes):  # a flood of released options: no order could be kept
-        fault(results.faults, now, kinds["samplers_full"])
-        return
+        return 0
+    if results.progress[0]["changes"] == len(results.changes):  # no order could be kept
+        return 1
     row["numerator"] = numerator
     row["denominator"] = denominator
     change = results.changes[results.progress[0]["changes"]]
@@ -354,9 +364,10 @@ def set_sampler(state: Any, limits: Any, results: Any, kinds: Any, domain: int, 
     results.progress[0]["changes"] += 1
     if identifier < np.uint64(SAMPLER_CODES - 1):
         announce(results, domain, np.int64(identifier) + 1, numerator, denominator)
+    return 0
 
 
-@kernel
+@inline_kernel
 def enter_set(row: Any, state: Any, results: Any, plan_index: int, domain: int, start: int, stop: int, records: int,
               first_row: int) -> Any:
     """Describe a set that the decoder can read without any other state; returns the rows it may need."""
@@ -384,7 +395,7 @@ def enter_set(row: Any, state: Any, results: Any, plan_index: int, domain: int, 
     return records * plan["width"]
 
 
-@kernel
+@inline_kernel
 def read_set(data: Any, start: int, stop: int, plan_index: int, clipped: bool, state: Any, limits: Any, results: Any,
              kinds: Any) -> None:
     """A data set whose template is known."""
@@ -416,18 +427,32 @@ def read_set(data: Any, start: int, stop: int, plan_index: int, clipped: bool, s
     row["intake"] = now["intake"]
     row["header_rate"] = now["header_rate"]
     if plan["options"] and plan["informs"]:
-        read_options(data, start, stop, records, plan_index, now["domain"], state, limits, results, kinds)
+        refused = read_options(data, start, stop, records, plan_index, now["domain"], state, limits, results)
+        results.faults[now["intake"], kinds["samplers_full"]] += refused
+        now["faults"] += refused
+
+
+@inline_kernel
+def plan_of(state: Any, template: int) -> Any:
+    """The plan that a template stands for now, -1 for none: one that was withdrawn with all of its kind is forgotten here."""
+    row = state.templates[template]
+    if row["plan"] >= 0:
+        owner = state.domains[row["domain"]]
+        until = owner["withdrawn_options"] if state.plans[row["plan"]]["options"] else owner["withdrawn"]
+        if row["number"] < until:
+            row["plan"] = -1
+    return row["plan"]
 
 
 # Data before its template ---------------------------------------------------------------------------------------------
-@kernel
+@inline_kernel
 def open_template(state: Any, limits: Any, domain: int, identifier: int) -> Any:
     """The row of a template id, made if need be; -1 when there is no room."""
-    found = find_template(state.templates, state.template_table, domain, identifier)
+    found = find_template(state.templates, state.template_table, domain, identifier, PROBES_MAX)
     if found >= 0:
         return found
     index = state.counts[0]["templates"]
-    if index >= limits.templates or index >= len(state.templates):
+    if index >= limits.templates or index >= len(state.templates) or -1 - found == len(state.template_table):
         return -1
     state.counts[0]["templates"] = index + 1
     state.template_table[-1 - found] = index
@@ -435,12 +460,13 @@ def open_template(state: Any, limits: Any, domain: int, identifier: int) -> Any:
     row["domain"] = domain
     row["identifier"] = identifier
     row["plan"] = -1
+    row["number"] = -1
     row["waiting_first"] = -1
     row["waiting_last"] = -1
     return index
 
 
-@kernel
+@inline_kernel
 def keep_waiting(data: Any, start: int, stop: int, identifier: int, state: Any, limits: Any, results: Any, kinds: Any) -> None:
     """Copy a set whose template is unknown, in bounds."""
     now = results.situation[0]
@@ -485,54 +511,84 @@ def keep_waiting(data: Any, start: int, stop: int, identifier: int, state: Any, 
 
 
 @kernel
-def release(template: int, state: Any, limits: Any, results: Any, kinds: Any) -> None:
-    """The template came: what waited for it is read with its own arrival time and header."""
+def release_set(index: int, plan_index: int, state: Any, limits: Any, results: Any, kinds: Any) -> None:
+    """A set that waited is read with its own arrival time and header."""
     now = results.situation[0]
     progress = results.progress[0]
     counts = state.counts[0]
-    owner = state.templates[template]
-    plan_index = owner["plan"]
     plan = state.plans[plan_index]
+    held = state.waiting[index]
+    held["live"] = 0
+    counts["waiting_live"] -= 1
+    counts["waiting_live_octets"] -= held["length"]
+    domain = held["domain"]
+    state.domains[domain]["waiting"] -= 1
+    start = held["offset"]
+    stop = start + held["length"]
+    records, more, cut = count_records(state.waiting_octets, start, stop, plan, state.fields, limits.records)
+    now["released"] += held["length"] + COST_OF_SET + COST_OF_RECORD * records
+    row = results.released[progress["released"]]
+    progress["released"] += 1
+    progress["released_rows"] += enter_set(row, state, results, plan_index, domain, start, stop, records,
+                                           progress["released_rows"])
+    if plan["minimum"] == 0:
+        row["fault"] = kinds["zero_length_record"]
+    elif more:
+        row["fault"] = kinds["too_many_records"]
+    elif cut:
+        row["fault"] = kinds["record_overrun"]
+    row["received"] = held["received"]
+    row["exported"] = held["exported"]
+    row["uptime"] = held["uptime"]
+    row["header_rate"] = held["header_rate"]
+    row["intake"] = -1
+    if state.domains[domain]["protocol"] == IPFIX:
+        if held["sequence"] < 0:
+            now["records"] += records  # of the very datagram that is being read
+            if plan["options"]:
+                now["options"] += records
+        else:
+            note_place(results, 1, domain, IPFIX, held["sequence"], records, held["received"])
+    if plan["options"] and plan["informs"]:
+        refused = read_options(state.waiting_octets, start, stop, records, plan_index, domain, state, limits, results)
+        if refused > 0 and row["fault"] == 0:
+            row["fault"] = kinds["samplers_full"]
+
+
+@kernel
+def release(template: int, state: Any, limits: Any, results: Any, kinds: Any) -> None:
+    """The template came: what waited for it is read, as much of it as one datagram may set free."""
+    now = results.situation[0]
+    owner = state.templates[template]
     index = owner["waiting_first"]
-    owner["waiting_first"] = -1
-    owner["waiting_last"] = -1
-    while index >= 0:
-        held = state.waiting[index]
-        index = held["next"]
-        if not held["live"]:
-            continue
-        held["live"] = 0
-        counts["waiting_live"] -= 1
-        counts["waiting_live_octets"] -= held["length"]
-        domain = held["domain"]
-        state.domains[domain]["waiting"] -= 1
-        start = held["offset"]
-        stop = start + held["length"]
-        records, more, cut = count_records(state.waiting_octets, start, stop, plan, state.fields, limits.records)
-        row = results.released[progress["released"]]
-        progress["released"] += 1
-        progress["released_rows"] += enter_set(row, state, results, plan_index, domain, start, stop, records,
-                                               progress["released_rows"])
-        if plan["minimum"] == 0:
-            row["fault"] = kinds["zero_length_record"]
-        elif more:
-            row["fault"] = kinds["too_many_records"]
-        elif cut:
-            row["fault"] = kinds["record_overrun"]
-        row["received"] = held["received"]
-        row["exported"] = held["exported"]
-        row["uptime"] = held["uptime"]
-        row["header_rate"] = held["header_rate"]
-        row["intake"] = -1
-        if state.domains[domain]["protocol"] == IPFIX:
-            if held["sequence"] < 0:
-                now["records"] += records  # of the very datagram that is being read
-                if plan["options"]:
-                    now["options"] += records
-            else:
-                note_place(results, 1, domain, IPFIX, held["sequence"], records, held["received"])
-        if plan["options"] and plan["informs"]:
-            read_options(state.waiting_octets, start, stop, records, plan_index, domain, state, limits, results, kinds)
+    while index >= 0 and now["released"] < RELEASE_COST_MAX:
+        now["released"] += COST_OF_LOOK
+        if state.waiting[index]["live"]:
+            release_set(index, owner["plan"], state, limits, results, kinds)
+        index = state.waiting[index]["next"]
+    owner["waiting_first"] = index
+    if index < 0:
+        owner["waiting_last"] = -1
+    else:
+        state.counts[0]["ready"] = state.counts[0]["waiting"]
+
+
+@kernel
+def go_on_releasing(state: Any, limits: Any, results: Any, kinds: Any) -> None:
+    """Between two datagrams: look through what waits, from where the last look ended, for sets whose template has come."""
+    now = results.situation[0]
+    counts = state.counts[0]
+    if counts["ready"] > 0:
+        now["received"] = counts["newest"]
+    while counts["ready"] > 0 and now["released"] < RELEASE_COST_MAX:
+        index = counts["release_at"] if counts["release_at"] < counts["waiting"] else np.int64(0)
+        counts["release_at"] = index + 1
+        counts["ready"] -= 1
+        now["released"] += COST_OF_LOOK
+        if state.waiting[index]["live"]:
+            plan = plan_of(state, state.waiting[index]["template"])
+            if plan >= 0:
+                release_set(index, plan, state, limits, results, kinds)
 
 
 # Templates ------------------------------------------------------------------------------------------------------------
@@ -552,7 +608,7 @@ def define(state: Any, limits: Any, results: Any, kinds: Any, identifier: int, c
     else:
         results.intake[now["intake"]]["templates"] += 1
     owner = state.templates[template]
-    if owner["plan"] >= 0:
+    if plan_of(state, template) >= 0:
         known = state.plans[owner["plan"]]
         same = known["count"] == count and known["scope"] == scope and known["options"] == options
         i = 0
@@ -565,32 +621,41 @@ def define(state: Any, limits: Any, results: Any, kinds: Any, identifier: int, c
             fault(results.faults, now, kinds["template_redefined"])
     owner["plan"] = compile_plan(state, limits, count, scope, options, v9, state.domains[now["domain"]]["repeat"])
     owner["defined"] = now["received"]
+    owner["number"] = counts["definitions"]
+    counts["definitions"] += 1
     if owner["waiting_first"] >= 0:
         release(template, state, limits, results, kinds)
 
 
-@kernel
-def read_fields(data: Any, at: int, stop: int, count: int, ipfix: bool, state: Any) -> Any:
-    """Field specifiers → the free fields; the offset behind them, -1 if they are cut off."""
+@inline_kernel
+def read_fields(data: Any, at: int, stop: int, count: int, scope: int, ipfix: bool, state: Any) -> Any:
+    """Field specifiers → the free fields; the offset behind them (-1: they are cut off), how many there are, how many of
+    them are scope. Fields of no length are left out: they hold nothing, and a thousand of them would be walked in vain for
+    every record."""
     first = state.counts[0]["fields"]
+    kept = np.int64(0)
+    kept_scope = np.int64(0)
     for i in range(count):
         if stop - at < 4:
-            return -1
+            return np.int64(-1), kept, kept_scope
         element = load_be16(data, at)
         length = load_be16(data, at + 2)
         enterprise = np.int64(0)
         at += 4
         if ipfix and element >= 32768:
             if stop - at < 4:
-                return -1
+                return np.int64(-1), kept, kept_scope
             enterprise = load_be32(data, at)
             element -= 32768
             at += 4
             if enterprise == 0:
                 element += 32768  # the enterprise number 0 is reserved: not an IANA element
         # 31 bits are enough, if larger numbers don't become those of others
-        state.fields[first + i] = (min(enterprise, ENTERPRISE_MAX) << 32) | (element << 16) | length
-    return at
+        if length > 0:
+            state.fields[first + kept] = (min(enterprise, ENTERPRISE_MAX) << 32) | (element << 16) | length
+            kept += 1
+            kept_scope += i < scope
+    return at, kept, kept_scope
 
 
 @kernel
@@ -612,17 +677,19 @@ def withdraw(state: Any, results: Any, identifier: int, options: int) -> None:
     now = results.situation[0]
     now["read"] += 1
     if identifier >= 256:
-        found = find_template(state.templates, state.template_table, now["domain"], identifier)
+        found = find_template(state.templates, state.template_table, now["domain"], identifier, PROBES_MAX)
         if found >= 0:
             state.templates[found]["plan"] = -1
         return
-    for i in range(state.counts[0]["templates"]):
-        row = state.templates[i]
-        if row["domain"] == now["domain"] and row["plan"] >= 0 and state.plans[row["plan"]]["options"] == options:
-            row["plan"] = -1
+    # All of a kind: those defined before this moment. A walk over them could be asked for in every set of a message.
+    owner = state.domains[now["domain"]]
+    if options:
+        owner["withdrawn_options"] = state.counts[0]["definitions"]
+    else:
+        owner["withdrawn"] = state.counts[0]["definitions"]
 
 
-@kernel
+@inline_kernel
 def template_set(data: Any, at: int, stop: int, ipfix: bool, state: Any, limits: Any, results: Any, kinds: Any) -> None:
     """Template records (RFC 3954 §5.2, RFC 7011 §3.4.1)."""
     now = results.situation[0]
@@ -642,16 +709,16 @@ def template_set(data: Any, at: int, stop: int, ipfix: bool, state: Any, limits:
             at = too_large(data, at, stop, count, ipfix)
             fault(results.faults, now, kinds["template_malformed"] if at < 0 else kinds["template_too_large"])
         else:
-            at = read_fields(data, at, stop, count, ipfix, state)
+            at, kept, _ = read_fields(data, at, stop, count, np.int64(0), ipfix, state)
             if at < 0 or identifier < 256 or count == 0:
                 fault(results.faults, now, kinds["template_malformed"])
             else:
-                define(state, limits, results, kinds, identifier, count, np.int64(0), np.int64(0), not ipfix)
+                define(state, limits, results, kinds, identifier, kept, np.int64(0), np.int64(0), not ipfix)
         if at < 0:
             return
 
 
-@kernel
+@inline_kernel
 def options_set(data: Any, at: int, stop: int, ipfix: bool, state: Any, limits: Any, results: Any, kinds: Any) -> None:
     """Options template records (RFC 3954 §6.1: lengths in octets; RFC 7011 §3.4.2: counts of fields)."""
     now = results.situation[0]
@@ -689,12 +756,12 @@ def options_set(data: Any, at: int, stop: int, ipfix: bool, state: Any, limits: 
             at = too_large(data, at, stop, count, ipfix)
             fault(results.faults, now, kinds["template_malformed"] if at < 0 else kinds["template_too_large"])
         else:
-            at = read_fields(data, at, stop, count, ipfix, state)
+            at, kept, kept_scope = read_fields(data, at, stop, count, scope, ipfix, state)
             bad = at < 0 or identifier < 256 or count == 0 or scope > count or (ipfix and scope == 0)
             if bad:
                 fault(results.faults, now, kinds["template_malformed"])
             else:
-                define(state, limits, results, kinds, identifier, count, scope, np.int64(1), not ipfix)
+                define(state, limits, results, kinds, identifier, kept, kept_scope, np.int64(1), not ipfix)
         if at < 0:
             return
 
@@ -731,8 +798,8 @@ def read_sets(data: Any, at: int, stop: int, ipfix: bool, state: Any, limits: An
         first = at + 4
         if identifier >= 256:
             if end > first:
-                template = find_template(state.templates, state.template_table, now["domain"], identifier)
-                if template >= 0 and state.templates[template]["plan"] >= 0:
+                template = find_template(state.templates, state.template_table, now["domain"], identifier, PROBES_MAX)
+                if template >= 0 and plan_of(state, template) >= 0:
                     read_set(data, first, end, state.templates[template]["plan"], clipped, state, limits, results, kinds)
                 else:
                     keep_waiting(data, first, end, identifier, state, limits, results, kinds)
@@ -901,7 +968,7 @@ def take_in(state: Any, limits: Any, results: Any, high: Any, low: Any, domain: 
             received: int) -> None:
     """Count a datagram in the row of its domain and of its quarter hour; both go into the situation."""
     now = results.situation[0]
-    known = find_domain(state.domains, state.domain_table, high, low, domain, protocol, session)
+    known = find_domain(state.domains, state.domain_table, high, low, domain, protocol, session, PROBES_MAX)
     if known < 0:
         known = open_domain(state, limits, high, low, domain, protocol, session, received)
     row = state.domains[known]
@@ -1025,7 +1092,7 @@ def note_member(state: Any, limits: Any, results: Any, seen: int, member: int, r
 def refusal_of(state: Any, limits: Any, high: Any, low: Any, domain: int, protocol: int, session: int, readable: bool,
                received: int) -> Any:
     """0 if a datagram is taken, else why not."""
-    found = find_domain(state.domains, state.domain_table, high, low, domain, protocol, session)
+    found = find_domain(state.domains, state.domain_table, high, low, domain, protocol, session, PROBES_MAX)
     if found >= 0:
         code = state.domains[found]["admission"]
         most = state.domains[found]["rate_most"]
@@ -1052,7 +1119,7 @@ def count_message(data: Any, at: int, stop: int, state: Any, limits: Any, domain
             break
         end = min(at + length, stop)
         if identifier >= 256 and end > at + 4:
-            template = find_template(state.templates, state.template_table, domain, identifier)
+            template = find_template(state.templates, state.template_table, domain, identifier, PROBES_MAX)
             if template >= 0 and state.templates[template]["plan"] >= 0:
                 plan = state.plans[state.templates[template]["plan"]]
                 count, _, _ = count_records(data, at + 4, end, plan, state.fields, limits.records - records)
@@ -1079,7 +1146,8 @@ def refuse(code: int, data: Any, entry: int, stop: int, size: int, high: Any, lo
             results.held[results.progress[0]["held"]] = entry
             results.progress[0]["held"] += 1
     else:
-        found = find_domain(state.domains, state.domain_table, high, low, domain, now["protocol"], now["session"])
+        found = find_domain(state.domains, state.domain_table, high, low, domain, now["protocol"], now["session"],
+                            PROBES_MAX)
         known = code == RATE_LIMITED and found >= 0
         index = found if known else open_domain(state, limits, high, low, 0, 0, 0, received)
     now["domain"] = index
@@ -1214,6 +1282,12 @@ def measure(results: Any, clocked: bool) -> None:
 
 
 @inline_kernel
+def release_records(state: Any, limits: Any) -> Any:
+    """The most records that one datagram can set free."""
+    return RELEASE_COST_MAX // COST_OF_RECORD + limits.records if state.counts[0]["waiting_live"] > 0 else np.int64(0)
+
+
+@inline_kernel
 def room(length: int, state: Any, limits: Any, results: Any) -> Any:
     """Which table could be too small for what a payload of this length may bring; 0 for none."""
     counts = state.counts[0]
@@ -1227,6 +1301,7 @@ def room(length: int, state: Any, limits: Any, results: Any) -> Any:
         return PORTION
     if limits.unknown == QUARANTINE and progress["held"] == len(results.held):
         return HELD
+    freed = release_records(state, limits)
     if counts["domains"] + 2 > len(state.domains) and counts["free"] < 2 and len(state.domains) < limits.domains + ROWS_BESIDE:
         return DOMAINS
     if counts["templates"] + quarter > len(state.templates) and len(state.templates) < limits.templates:
@@ -1235,9 +1310,9 @@ def room(length: int, state: Any, limits: Any, results: Any) -> Any:
         return PLANS
     if counts["fields"] + quarter > len(state.fields):
         return FIELDS
-    if counts["samplers"] + limits.records > len(state.samplers) and len(state.samplers) < limits.samplers:
+    if counts["samplers"] + limits.records + freed > len(state.samplers) and len(state.samplers) < limits.samplers:
         return SAMPLERS
-    if progress["changes"] + quarter * 4 > len(results.changes):
+    if progress["changes"] + quarter * 4 + freed > len(results.changes):
         return CHANGES
     if counts["waiting"] + quarter > len(state.waiting):
         return WAITING
@@ -1275,6 +1350,8 @@ def scan(data: Any, words: Any, state: Any, limits: Any, results: Any, kinds: An
         need = room(stop - at, state, limits, results)
         if need != DONE:
             return need
+        now["released"] = 0
+        go_on_releasing(state, limits, results, kind)
         if data[entry + 16] == TCP and data[entry + 18] > RECEIVED_UNKNOWN and (
                 note_session(data, entry, stop, words, state, limits, results, kind)):
             progress["position"] = min(size, (stop + 7) & ~7)
@@ -1301,6 +1378,12 @@ def scan(data: Any, words: Any, state: Any, limits: Any, results: Any, kinds: An
         state.counts[0]["datagrams"] += 1
         progress["ordinal"] += 1
         progress["position"] = min(size, (stop + 7) & ~7)
+    if size == 0 and state.counts[0]["ready"] > 0:
+        need = room(0, state, limits, results)
+        if need != DONE:
+            return need
+        now["released"] = 0
+        go_on_releasing(state, limits, results, kind)
     return DONE
 
 

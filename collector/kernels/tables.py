@@ -56,17 +56,20 @@ def domain_key(high: Any, low: Any, domain: int, protocol: int, session: int) ->
 
 
 @kernel
-def find_domain(rows: Any, table: Any, high: Any, low: Any, domain: int, protocol: int, session: int) -> Any:
-    """The row of this key, or -1 - place where it would be entered. A session that is over is found no more."""
+def find_domain(rows: Any, table: Any, high: Any, low: Any, domain: int, protocol: int, session: int, probes: int) -> Any:
+    """The row of this key, or -1 - place where it would be entered: one behind the table if `probes` found none. A session
+    that is over is found no more."""
     mask = len(table) - 1
     at = np.int64(domain_key(high, low, domain, protocol, session) & np.uint64(mask))
-    while table[at] >= 0:
+    for _ in range(probes):
+        if table[at] < 0:
+            return -1 - at
         row = rows[table[at]]
         if (row["high"] == high and row["low"] == low and row["domain"] == domain and row["protocol"] == protocol
                 and row["session"] == session and row["ended"] == IN_USE):
             return np.int64(table[at])
         at = (at + 1) & mask
-    return -1 - at
+    return -1 - len(table)
 
 
 @inline_kernel
@@ -75,15 +78,17 @@ def template_key(domain: int, identifier: int) -> Any:
 
 
 @kernel
-def find_template(rows: Any, table: Any, domain: int, identifier: int) -> Any:
+def find_template(rows: Any, table: Any, domain: int, identifier: int, probes: int) -> Any:
     mask = len(table) - 1
     at = np.int64(template_key(domain, identifier) & np.uint64(mask))
-    while table[at] >= 0:
+    for _ in range(probes):
+        if table[at] < 0:
+            return -1 - at
         row = rows[table[at]]
         if row["domain"] == domain and row["identifier"] == identifier:
             return np.int64(table[at])
         at = (at + 1) & mask
-    return -1 - at
+    return -1 - len(table)
 
 
 @inline_kernel
@@ -92,15 +97,17 @@ def sampler_key(domain: int, kind: int, identifier: Any) -> Any:
 
 
 @kernel
-def find_sampler(rows: Any, table: Any, domain: int, kind: int, identifier: Any) -> Any:
+def find_sampler(rows: Any, table: Any, domain: int, kind: int, identifier: Any, probes: int) -> Any:
     mask = len(table) - 1
     at = np.int64(sampler_key(domain, kind, identifier) & np.uint64(mask))
-    while table[at] >= 0:
+    for _ in range(probes):
+        if table[at] < 0:
+            return -1 - at
         row = rows[table[at]]
         if row["domain"] == domain and row["kind"] == kind and row["identifier"] == identifier:
             return np.int64(table[at])
         at = (at + 1) & mask
-    return -1 - at
+    return -1 - len(table)
 
 
 @kernel
@@ -111,10 +118,12 @@ def index_tables(counts: Any, domains: Any, domain_table: Any, templates: Any, t
         row = domains[i]
         if row["ended"] == IN_USE:
             domain_table[-1 - find_domain(domains, domain_table, row["high"], row["low"], row["domain"], row["protocol"],
-                                          row["session"])] = i
+                                          row["session"], len(domain_table))] = i
     for i in range(counts[0]["templates"]):
         row = templates[i]
-        template_table[-1 - find_template(templates, template_table, row["domain"], row["identifier"])] = i
+        template_table[-1 - find_template(templates, template_table, row["domain"], row["identifier"],
+                                          len(template_table))] = i
     for i in range(counts[0]["samplers"]):
         row = samplers[i]
-        sampler_table[-1 - find_sampler(samplers, sampler_table, row["domain"], row["kind"], row["identifier"])] = i
+        sampler_table[-1 - find_sampler(samplers, sampler_table, row["domain"], row["kind"], row["identifier"],
+                                        len(sampler_table))] = i

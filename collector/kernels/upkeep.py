@@ -67,6 +67,9 @@ def compact_waiting(state: Any) -> None:
         kept += 1
     counts["waiting"] = kept
     counts["waiting_octets"] = octets
+    counts["release_at"] = 0
+    if counts["ready"] > 0:
+        counts["ready"] = kept
 
 
 # Transport sessions --------------------------------------------------------------------------------------------------

@@ -160,7 +160,7 @@ class SlowDecoder:
                     element &= 0x7FFF
                     at += 4
                 fields.append((enterprise, element, length))
-            if identifier < 256 or count == 0 or scope > count or (options and ipfix and scope == 0):
+            if identifier < 256 or not 0 < count <= 1024 or scope > count or (options and ipfix and scope == 0):
                 continue
             key = (context.protocol, context.exporter, context.domain, identifier)
             self.templates[key] = Template(fields, scope, options, ipfix)
@@ -522,6 +522,8 @@ def _ports(v: dict[str, Any], protocol: int) -> tuple[int, int]:
                 code = v[f"icmp{family}"]
             elif f"type{family}" in v:
                 code = v[f"type{family}"] * 256 | v.get(f"code{family}", 0)
+            elif number == 58 and "icmp4" in v:  # exporters that have one element for both
+                code = v["icmp4"]
             return 0, code & 0xFFFF
     prefix = {17: "u", 6: "t"}.get(protocol, "?")
     return (v.get("sport", v.get(prefix + "sport", 0)) & 0xFFFF, v.get("dport", v.get(prefix + "dport", 0)) & 0xFFFF)

@@ -7,6 +7,7 @@ import struct
 from typing import Any
 
 import pytest
+from fuzz.hostile import calm
 from harness import shared
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -62,6 +63,15 @@ def test_both_decoders_read_every_capture_alike(tunnels: str) -> None:
 def test_both_decoders_read_the_hostile_vectors_alike(tunnels: str) -> None:
     for path in sorted(shared("hostile").glob("*.bin")):
         compare([Datagram(path.read_bytes())], tunnels)
+
+
+def test_both_decoders_read_generated_hostile_datagrams_alike() -> None:
+    compared = 0
+    for hostile in calm():
+        if sum(map(len, hostile.payloads)) < 20_000:
+            compare([Datagram(payload) for payload in dict.fromkeys(hostile.payloads)])
+            compared += 1
+    assert compared > 600
 
 
 ELEMENTS = [1, 2, 4, 5, 6, 7, 8, 10, 11, 12, 14, 15, 16, 17, 18, 21, 22, 23, 24, 27, 28, 32, 34, 48, 50, 58, 60, 61, 62, 63,
