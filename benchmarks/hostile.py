@@ -42,7 +42,8 @@ def run() -> None:
     over = [
         name for (taken, octets, _), name, _ in found if taken * 1e3 > (LIMIT_60K_MS if octets > 59_000 else LIMIT_MS)
     ]
-    print(f"{'hostile':<10} {len(found)} tricks, {len(over)} above {LIMIT_MS:g} ms ({LIMIT_60K_MS:g} ms for those of 60,000 octets)"
+    print(f"{'hostile':<10} {len(found)} tricks, {len(over)} above {LIMIT_MS:g} ms "
+          f"({LIMIT_60K_MS:g} ms for those of 60,000 octets)"
           + (f": {', '.join(over[:DEAREST])}" if over else ""))  # fmt: skip
 
 

@@ -126,8 +126,7 @@ PROGRESS = _record("position", "sets", "released", "intake", "rows", "released_r
 """How far a call of the scan has come."""
 COUNTS = _record("domains", "templates", "plans", "fields", "samplers", "waiting", "waiting_octets", "waiting_live",
                  "waiting_live_octets", "sightings", "datagrams", "newest", "ended", "free", "free_from",
-                 "opened", "reports", "strangers",
-                 "opened", "definitions",
+                 "opened", "reports", "strangers", "definitions",
                  "ready", "release_at",  # waiting sets to be looked at, and from where: a template set free too much at once
                  "horizon")  # arrival of the newest sighting that was forgotten: older copies can't be told any more
 """How much of each table of the state is in use."""

@@ -1,7 +1,8 @@
 """Mutated datagrams by the thousand: compiled mutators over a corpus of real and hostile ones, straight into journal bodies.
 
-Everything follows from one seed. All compiled code that calls one another is in this file, so that numba's cache sees every edit. Mutators know the shape of the protocols well enough to lie in the right places: lengths,
-counts, set ids, template ids; most of what they make still reaches the inner loops of a decoder.
+Everything follows from one seed. All compiled code that calls one another is in this file, so that numba's cache sees
+every edit. Mutators know the shape of the protocols well enough to lie in the right places: lengths, counts, set ids,
+template ids; most of what they make still reaches the inner loops of a decoder.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What peers read otherwise of the captures, and why ours is kept. docs/explanation/capture-differences.md holds each reason."""
+"""What peers read otherwise of the captures, and why ours is kept.
+
+docs/explanation/capture-differences.md holds each reason.
+"""
 
 from __future__ import annotations
 

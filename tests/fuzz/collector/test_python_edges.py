@@ -55,7 +55,7 @@ def test_a_header_with_an_open_quote_is_a_problem_of_its_line(tmp_path: Path) ->
     problems = Problems("people.csv")
     with pytest.raises(ImportRefused):
         read(tmp_path / "people.csv", ("account", "name"), problems)
-    assert [(one.line, one.column) for one in problems.found][0] == (1, "")
+    assert next((one.line, one.column) for one in problems.found) == (1, "")
 
 
 def test_a_state_of_other_parts_is_refused() -> None:

@@ -1,6 +1,6 @@
 """Every flow of the captures, of our own exporter and of scapy-built packets, field by field against nfdump, tshark and scapy.
 
-A peer that reads something otherwise is listed in `peers/differences.py` with the reason; a difference that is not listed fails,
+A peer that reads something otherwise is listed in `peers/differences.py` with the reason; one that is not listed fails,
 and so does a listed one that is gone. docs/explanation/capture-differences.md says the same for people.
 """
 
