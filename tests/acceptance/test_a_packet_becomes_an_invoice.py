@@ -199,7 +199,7 @@ def test_the_exporters_losses_are_counted_in_their_own_units(home: Path) -> None
 def test_flows_are_exported_as_they_came(home: Path) -> None:
     flows = rows(run_cli("flows", "export", home=home))
     assert len(flows) == 8
-    assert flows[0] == {
+    expected = {
         "received": "2026-10-05T21:06:00.000Z",
         "exporter": "192.0.2.1",
         "domain": 0,
@@ -224,6 +224,7 @@ def test_flows_are_exported_as_they_came(home: Path) -> None:
         "tos": 0,
         "tcp_flags": 0x18,
     }
+    assert {name: flows[0][name] for name in expected} == expected
     assert flows[-1]["received"] == "2026-10-31T23:05:00.000Z"
     some = rows(run_cli("flows", "export", "--from", "2026-10-07T00:00:00Z", "--to", "2026-10-10T12:11:00Z", home=home))
     assert len(some) == 4

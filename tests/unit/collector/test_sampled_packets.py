@@ -10,7 +10,7 @@ import pytest
 from journal_bodies import Datagram, body_of
 
 from collector.decoder import Decoded, Decoder
-from collector.kernels import rows, samples, scan
+from collector.kernels import plans, rows, samples
 from collector.settings import Collector, CollectorSettings
 from core.schemas import FlowFlag
 
@@ -62,8 +62,8 @@ def test_the_kernels_of_samples_and_rows_mean_the_same_numbers() -> None:
                  "MPLS_PAYLOAD_SECTION", "MPLS_STACK_SECTION", "PACKET_VERDICT", "FLOW", "FAULTED", "VARIABLE", "COUNT_MAX"):
         assert getattr(samples, name) == getattr(rows, name)
     assert (samples.OWN_OCTETS, samples.OWN_PACKETS, samples.OWN_LAYER2) == (rows.OCTETS, rows.PACKETS, rows.LAYER2_OCTETS)
-    assert (scan.FIRST_SECTION, scan.LAST_SECTION) == (rows.FIRST_SECTION, samples.MPLS_STACK_SECTION)
-    assert scan.PACKET_VERDICT == samples.PACKET_VERDICT
+    assert (plans.FIRST_SECTION, plans.LAST_SECTION) == (rows.FIRST_SECTION, samples.MPLS_STACK_SECTION)
+    assert plans.PACKET_VERDICT == samples.PACKET_VERDICT
     assert (samples.FRAME_OCTETS, samples.QUARANTINED, samples.INNER_UNREAD) == (
         FlowFlag.FRAME_OCTETS, FlowFlag.QUARANTINED, FlowFlag.INNER_UNREAD)
 

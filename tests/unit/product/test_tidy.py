@@ -22,8 +22,8 @@ from monitoring import sections
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = PROJECT["tool"]["importlinter"]["root_packages"]
 SKIPPED = {".venv", ".git", "__pycache__", "demo-home", "dist"}
-LINES_MAX = 600
-KERNEL_LINES_MAX = 1400
+LINES_MAX = 700
+KERNEL_LINES_MAX = 1450
 """A kernel file may import from kernel files of its own package only, so it may be longer than other files."""
 
 BANNED_WORDS = ["TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK"]
