@@ -75,7 +75,7 @@ MEANINGS: dict[FaultKind, str] = {
     FaultKind.ZERO_LENGTH_RECORD: "data of a template whose records have no length",
     FaultKind.RECORD_OVERRUN: "a record reaches beyond its set or sample, or an interface counter record is too short",
     FaultKind.SAMPLE_OVERRUN: "sFlow: a sample reaches beyond the datagram, or fewer are present than announced",
-    FaultKind.TOO_MANY_RECORDS: "more than records_per_datagram_max records in one datagram",
+    FaultKind.TOO_MANY_RECORDS: "more than records_per_datagram_max records, or so many templates, in one datagram",
     FaultKind.HEADER_MALFORMED: "a header holds an impossible value: an unknown agent address type in sFlow",
     FaultKind.DUPLICATE: "an exact copy of a datagram inside the duplicate window",
     FaultKind.DOMAINS_FULL: "no room for another exporter or domain (domains_max)",

@@ -132,7 +132,7 @@ COUNTS = _record("domains", "templates", "plans", "fields", "samplers", "waiting
 """How much of each table of the state is in use."""
 SITUATION = _record("start", "stop", "protocol", "domain", "intake", "received", "exported", "uptime", "has_uptime", "clock",
                     "sequence", "header_rate", "records", "options", "read", "faults", "full", "session",
-                    "released")
+                    "released", "defined")
 """The datagram that is being scanned."""
 
 GAPS_MAX = 64

@@ -598,6 +598,12 @@ def define(state: Any, limits: Any, results: Any, kinds: Any, identifier: int, c
     """A whole definition was read into the free fields: compare it with what is known, and take it if it is new."""
     now = results.situation[0]
     counts = state.counts[0]
+    if now["defined"] >= limits.records:
+        if not now["full"]:
+            fault(results.faults, now, kinds["too_many_records"])
+        now["full"] = 1
+        return
+    now["defined"] += 1
     template = open_template(state, limits, now["domain"], identifier)
     if template < 0 or counts["fields"] + count > limits.fields:
         fault(results.faults, now, kinds["templates_full"])
@@ -1196,6 +1202,7 @@ def identify(data: Any, entry: int, stop: int, words: Any, state: Any, limits: A
     now["read"] = 0
     now["faults"] = 0
     now["full"] = 0
+    now["defined"] = 0
     now["exported"] = received
     domain = np.int64(0)
     readable = protocol > 0 and size > 0 and stop - at >= size
