@@ -136,7 +136,7 @@ def test_the_journal_stops_at_the_reserve_and_goes_on_by_itself(disk: Path, capf
         return counters.figures(home, "main")
 
     def level() -> str:
-        return counters.disk_of(counters.read(home, "main")).level
+        return counters.disk_of(counters.read_places(home, "main")).level
 
     def work() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
