@@ -17,11 +17,12 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
     "metering": {"exporter": '"192.0.2.1"', "interfaces": "[10]", "flow_direction": '"both"'},
     "realm": {"name": '"town-b"', "exporter": '"192.0.2.2"', "interfaces": "[7, 8]"},
     "exporter": {"address": '"192.0.2.3"', "sflow_boot": "2026-09-01T00:00:00Z", "sampling": "1",
-                 "key": '"address_port"', "completeness_percent": '"98"'},
+                 "key": '"address_port"', "completeness_percent": '"98"', "datagrams_per_second_max": "10000"},
+    "collector_group": {"name": '"core"', "members": '["core-a", "core-b"]'},
     "class": {"name": '"peering"', "priority": "10", "prefixes": '["198.51.100.0/24"]'},
     "infrastructure": {"prefixes": '["203.0.113.0/28"]'},
     "database": {"url": '"postgresql+psycopg://ratemill@db.example.net/ratemill"'},
-    "collector": {"listen": '["0.0.0.0:2055", "[::]:2055"]'},
+    "collector": {"listen": '["0.0.0.0:2055", "[::]:2055"]', "disk_reserve": "1073741824", "disk_warning": "4294967296"},
 }
 """What an entry may look like; shown commented out."""
 

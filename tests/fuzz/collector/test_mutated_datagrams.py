@@ -19,7 +19,7 @@ from fuzz.mutation import BODY_SIZE_MAX, Mutator, corpus, count_entries, entries
 from harness import ROOT
 from journal_bodies import Datagram, body_of
 
-COUNT = 10_000_000
+COUNT = 1_000_000
 NIGHTLY_COUNT = 1_000_000_000
 SLICE = 2_500_000
 """Datagrams a process; each slice has a seed of its own."""
