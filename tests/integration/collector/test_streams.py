@@ -387,7 +387,8 @@ def test_an_exporter_without_a_right_certificate_is_refused(tmp_path: Path, keys
         context.load_cert_chain(keys.path / "tls" / "collector.pem", keys.path / "tls" / "collector.key")
     with receiving(home, "tls://127.0.0.1:0", settings=tls_settings(keys)) as one:
         plain = one.connect()
-        with pytest.raises(ssl.SSLError, match="ALERT"), context.wrap_socket(plain, server_hostname="localhost") as client:
+        refused = pytest.raises((ssl.SSLError, ConnectionError), match="ALERT|EOF|reset")
+        with refused, context.wrap_socket(plain, server_hostname="localhost") as client:
             client.sendall(HELLO)
             client.recv(1)  # TLS 1.3: the client learns it after its own handshake
         one.wait_for(handshakes_failed=1, sessions_open=0)
