@@ -451,6 +451,7 @@ class Receiver:
         for listener in self._listeners:
             close_door(listener.socket)
         self._memory.state[kernels.STOPPING] = 1
+
     def _start_streams(self) -> None:
         if self._streams is not None:
             self._streams.start()

@@ -514,11 +514,12 @@ class DecoderState:
         for name, shape in head["parts"].items():
             like = getattr(self.arrays, name)
             count = int(np.prod(shape))
-            names = head["fields"].get(name)
-            kind = like.dtype if names is None else _as_saved(names, like.dtype)
+            kind = _as_saved(head["fields"][name], like.dtype) if like.dtype.names else like.dtype
             part = np.frombuffer(data, kind, count, at).reshape(shape)
             at += part.nbytes
             loaded[name] = part if kind == like.dtype else _by_name(part, like.dtype)
+        if at != len(data):
+            raise ValueError(f"{len(data) - at} octets more than its parts hold")
         sightings, size = loaded.pop("sightings"), int(head["sightings"])
         self._check_parts(loaded)
         if size & (size - 1) or not 2 * len(sightings) <= size <= SIGHTINGS_SIZE_MAX:

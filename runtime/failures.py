@@ -20,13 +20,13 @@ def guard(work: Callable[[], object], debug: bool) -> int:
         result = work()
         return result if isinstance(result, int) else 0
     except Exit as end:
-        return int(end.exit_code)
+        # typer makes Exit(130) of KeyboardInterrupt, without a word
+        return _interrupted() if isinstance(end.__cause__, KeyboardInterrupt) else int(end.exit_code)
     except ClickException as error:
         error.show()
         return int(error.exit_code)
     except (Abort, KeyboardInterrupt):
-        print("\ninterrupted; run the same command again to go on", file=sys.stderr)
-        return 130
+        return _interrupted()
     except BrokenPipeError:  # `ratemill … | head`: the reader has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -42,6 +42,11 @@ def guard(work: Callable[[], object], debug: bool) -> int:
             ),
             debug,
         )
+
+
+def _interrupted() -> int:
+    print("\ninterrupted; run the same command again to go on", file=sys.stderr)
+    return 130
 
 
 def report(error: RatemillError, debug: bool) -> int:

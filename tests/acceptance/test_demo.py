@@ -86,12 +86,15 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_an_interrupted_demo_leaves_nothing_broken(tmp_path: Path) -> None:
     home = tmp_path / "home"
     command = [sys.executable, "-m", "cli", "--home", str(home), "demo"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    patience = time.monotonic() + 120
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    patience = time.monotonic() + 300
     while not _is_sending(home) and process.poll() is None and time.monotonic() < patience:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    assert process.wait(120) == 130
+    _, told = process.communicate(timeout=300)
+    # A shell shows both as 130: the interpreter ends itself by the signal if that came while it ran code made of a string.
+    assert process.returncode in (130, -signal.SIGINT), told.decode()
+    assert "interrupted; run the same command again" in told.decode()
     assert not _collectors(home), "the collector was stopped too"
     done = run_cli("demo", home=home)
     assert done.stdout.count("difference 0") == len(BALANCES)

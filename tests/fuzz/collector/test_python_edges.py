@@ -68,7 +68,9 @@ def test_a_state_of_other_parts_is_refused() -> None:
     for change in (
         {"sightings": 3},
         {"sightings": 1 << 40},
-        {"layout": 0},
+        {"fields": {}},
+        {"fields": {**head["fields"], "domains": head["fields"]["domains"][1:]}},
+        {"fields": {**head["fields"], "domains": 9}},
         {"parts": {}},
         {"parts": {**head["parts"], "domains": [9]}},
         {"parts": {**head["parts"], "more": [0]}},
