@@ -9,12 +9,10 @@ each octet of a row is written once). `stream`: what `Decoder.feed` does. `store
 from __future__ import annotations
 
 import argparse
-import inspect
 import os
 import statistics
 import struct
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,19 +111,24 @@ def _kernels(stream: Stream, runs: int, bandwidth: float) -> None:
     scanned, decoded = [], []
     row_octets = 0
     for turn in range(runs + 1):
-        decoder, columns = Decoder(settings.from_document({})), FlowColumns()
-        scanning = decoding = 0
+        decoder, columns = Decoder(settings.from_document({})), FlowColumns(1)
+        scanning = decoding = flows = 0
         for number, block in enumerate(stream.blocks):
-            begun = time.perf_counter_ns()
-            decoder._begin(len(block))
-            decoder._scan(block, block.view(np.uint64), number)
-            between = time.perf_counter_ns()
-            first, count = decoder._decode(block, columns)
-            decoding += time.perf_counter_ns() - between
-            scanning += between - begun
-            row_octets = sum(column.nbytes // len(column) for column in columns.arrays)
-            decoder._collect(columns, first, count)
-            columns.clear()
+            position, is_whole = 0, False
+            while not is_whole:
+                begun = time.perf_counter_ns()
+                decoder._begin(position)
+                is_whole = decoder._scan(block, block.view(np.uint64), number)
+                between = time.perf_counter_ns()
+                first, count = decoder._decode(block, columns)
+                decoding += time.perf_counter_ns() - between
+                scanning += between - begun
+                position = int(decoder._results.progress[0]["position"])
+                flows += count
+                decoder._collect(columns, first, count, block)
+                columns.clear()
+            row_octets = sum(column[:1].nbytes for column in columns.arrays)
+        assert flows == stream.flows, (flows, stream.flows)
         if turn:
             scanned.append(scanning / 1e9)
             decoded.append(decoding / 1e9)
@@ -177,33 +180,22 @@ def _store(home: Home, protocol: str) -> int:
     return datagrams
 
 
-def _decoding(workers: int) -> Callable[[Home], int] | None:
-    """How a stored journal is decoded by so many workers, None if this version has only one."""
-    if "workers" in inspect.signature(worker.decode_available).parameters:
-        return lambda home: worker.decode_available(home, "main", workers=workers)  # type: ignore[call-arg]
-    return (lambda home: worker.decode_available(home, "main")) if workers == 1 else None
-
-
 def _stored(protocol: str, runs: int, numbers: list[int]) -> None:
     """Scan, decode, segments and SQL from a stored journal of one exporter, by one worker and by several."""
     taken: dict[int, list[float]] = {}
     flows = traffic.make(protocol).records_of(STORED_CYCLES * len(traffic.make(protocol).sizes))
     for number in numbers:
-        if _decoding(number) is None:
-            print(f"{'':<12}{protocol}: this version decodes with one worker; the row for {number} is left out")
-        elif number > len(os.sched_getaffinity(0)):
+        if number > len(os.sched_getaffinity(0)):
             print(f"{'':<12}{protocol}: {number} workers need {number} cores")
         else:
             taken[number] = []
     for turn in range(runs + 1):
         for number, times in taken.items():
             with processes.folder() as work:
-                home = _home(work / "home")
+                home = _home(work / "home", number)
                 stored = _store(home, protocol)
-                decode = _decoding(number)
-                assert decode is not None, "it was asked before"
                 begun = time.perf_counter()
-                done = decode(home)
+                done = worker.decode_available(home, "main")
                 if turn:
                     times.append(time.perf_counter() - begun)
                 assert done == stored, (done, stored)
@@ -214,9 +206,10 @@ def _stored(protocol: str, runs: int, numbers: list[int]) -> None:
                     {"runs": [f"{flows / one / 1e6:.2f}" for one in times]}))  # fmt: skip
 
 
-def _home(folder: Path) -> Home:
+def _home(folder: Path, workers: int) -> Home:
     folder.mkdir(parents=True)
-    (folder / "ratemill.toml").write_text('[collector]\ncompression = "none"\n[time]\nskew_seconds_max = 0\n')
+    (folder / "ratemill.toml").write_text(
+        f'[collector]\ncompression = "none"\nthreads = {workers}\n[time]\nskew_seconds_max = 0\n')
     home = Home(folder)
     home.create()
     return home

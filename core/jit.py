@@ -130,14 +130,20 @@ def cache_folder(module: str) -> Path | None:
 
 
 def _compile(function: Kernel, **flags: bool) -> Kernel:
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # as tests run kernels to see what coverage they have
+        return function
+    from core.kernel_compiler import KernelDispatcher
+
+    options = {  # without numba's run time no kernel can allocate, and none counts references
+        "nopython": True, "nogil": True, "_nrt": False, "error_model": "numpy", "fastmath": False, "boundscheck": False,
+        "no_cfunc_wrapper": True, **flags,
+    }
+    made = KernelDispatcher(function, options)
     folder = cache_folder(function.__module__)
     if folder is not None:
-        numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]  # read by numba while it decorates
-    compile_: Callable[..., Callable[[Kernel], Kernel]] = numba.njit
-    decorate = compile_(  # without numba's run time no kernel can allocate, and none counts references
-        nogil=True, _nrt=False, cache=folder is not None, error_model="numpy", fastmath=False, boundscheck=False, **flags
-    )
-    return decorate(function)
+        numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]  # read by numba as it looks for the cache
+        made.enable_caching()
+    return made
 
 
 def kernel(function: Kernel) -> Kernel:
