@@ -13,9 +13,9 @@ help: ## list the targets
 # pip for the venv: its own, or where Debian's venv makes none (no python3-venv) the system's.
 PIP = $$($(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/python -m pip || echo $(PYTHON) -m pip --python $(BIN)/python)
 FLAGS := --quiet --require-hashes --only-binary :all:
-# uv is fast; where only pip knows the way to the registry (pip.conf), pip does the same, slower.
+# uv is fast (and compiles what Python loads, so that the first command of each kind need not); where only pip knows the way to the registry (pip.conf), pip does the same, slower.
 define install
-	@$(BIN)/uv pip install --python $(BIN)/python $(1) 2>$(VENV)/install.log \
+	@$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python $(1) 2>$(VENV)/install.log \
 	  || { echo "uv could not do it (see $(VENV)/install.log), trying pip"; $(PIP) install --disable-pip-version-check $(1); }
 endef
 
