@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from core.errors import ImportRefused, RatemillError
 
+INTERRUPTED = 130  # 128 + SIGINT, as a shell shows it
+
 
 def guard(work: Callable[[], object], debug: bool) -> int:
     """Do the work of a command; returns 0 or the exit code of what went wrong. No traceback without --debug."""
@@ -18,10 +20,10 @@ def guard(work: Callable[[], object], debug: bool) -> int:
 
     try:
         result = work()
-        return result if isinstance(result, int) else 0
+        # typer makes 130 of a KeyboardInterrupt, without a word
+        return _interrupted() if result == INTERRUPTED else result if isinstance(result, int) else 0
     except Exit as end:
-        # typer makes Exit(130) of KeyboardInterrupt, without a word
-        return _interrupted() if isinstance(end.__cause__, KeyboardInterrupt) else int(end.exit_code)
+        return _interrupted() if end.exit_code == INTERRUPTED else int(end.exit_code)
     except ClickException as error:
         error.show()
         return int(error.exit_code)
@@ -46,7 +48,7 @@ def guard(work: Callable[[], object], debug: bool) -> int:
 
 def _interrupted() -> int:
     print("\ninterrupted; run the same command again to go on", file=sys.stderr)
-    return 130
+    return INTERRUPTED
 
 
 def report(error: RatemillError, debug: bool) -> int:

@@ -90,6 +90,17 @@ def test_an_interrupt_exits_with_130(capsys: pytest.CaptureFixture[str]) -> None
     assert "run the same command again" in capsys.readouterr().err
 
 
+def test_an_interrupt_inside_a_command_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def demo() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("monitoring.commands.demo", demo)
+    assert cli.run(["demo", "--home", str(tmp_path)]) == 130
+    assert "interrupted; run the same command again" in capsys.readouterr().err
+
+
 def test_a_refused_import_prints_every_problem_as_a_row(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
