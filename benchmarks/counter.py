@@ -35,7 +35,7 @@ def main(words: list[str]) -> int:
             code = loops.count_only(one.fileno(), messages, polls, private, moment, SLICE_NS)
             counts[:] = private
             if code:
-                return code
+                return int(code)
 
 
 if __name__ == "__main__":

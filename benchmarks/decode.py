@@ -13,6 +13,7 @@ import os
 import statistics
 import struct
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,11 +29,10 @@ from collector.exporter import commands, encode
 from core import clock
 from core.addresses import parse_address
 from storage.home import Home
-from storage.journal import HEADER_SIZE, BlockHead, JournalWriter
+from storage.journal import BODY_SIZE_MAX, DATAGRAMS_MAX, HEADER_SIZE, BlockHead, JournalWriter
 
 FLOWS = 240_000
-BLOCK_DATAGRAMS = 2000
-STORED_CYCLES = 40
+STORED_CYCLES = 80
 PARTS = ("kernels", "stream", "stored")
 
 
@@ -71,7 +71,8 @@ def main(words: list[str]) -> None:
         if "stream" in parts:
             _feed(stream, asked.runs)
         if "stored" in parts and protocol in traffic.PROTOCOLS:
-            _stored(protocol, asked.runs, [int(number) for number in asked.workers.split(",")])
+            with processes.memory_at_hand():
+                _stored(protocol, asked.runs, [int(number) for number in asked.workers.split(",")])
 
 
 def _stream(protocol: str) -> Stream:
@@ -84,26 +85,30 @@ def _stream(protocol: str) -> Stream:
             payloads[index] = (
                 payloads[index][: what.sequence_at] + number + payloads[index][what.sequence_at + 4 :]
             )
-        return Stream(protocol, _blocks(payloads), flows)
+        return Stream(protocol, [body for body, _ in _blocks(payloads)], flows)
     columns = commands.random_flows(FLOWS, 1, protocol, clock.now_ms())
     datagrams = encode.encode(columns, protocol, domain=1)
-    return Stream(protocol, _blocks([datagrams.payload(index) for index in range(len(datagrams))]), FLOWS)
+    blocks = [body for body, _ in _blocks(datagrams.payload(index) for index in range(len(datagrams)))]
+    return Stream(protocol, blocks, FLOWS)
 
 
-def _blocks(payloads: list[bytes]) -> list[NDArray[np.uint8]]:
-    """Journal bodies."""
+def _blocks(payloads: Iterable[bytes]) -> Iterator[tuple[NDArray[np.uint8], int]]:
+    """Journal bodies as full as a receiver that has much to do makes them, and the datagrams in each."""
     address, now = parse_address("192.0.2.1"), clock.now_ms()
-    blocks = []
-    for first in range(0, len(payloads), BLOCK_DATAGRAMS):
-        body = bytearray()
-        for payload in payloads[first : first + BLOCK_DATAGRAMS]:
-            body += (
-                struct.pack("<qIHHBBHI16s16s", now, len(payload), 2055, 2055, 17, 4, 0, 0, address, address) + payload
-            )
-            body += b"\x00" * (-len(body) % 8)
-        aligned = np.frombuffer(bytes(body), np.uint64).copy()
-        blocks.append(aligned.view(np.uint8))
-    return blocks
+    body, count = bytearray(), 0
+
+    def aligned() -> tuple[NDArray[np.uint8], int]:
+        return np.frombuffer(bytes(body), np.uint64).copy().view(np.uint8), count
+
+    for payload in payloads:
+        entry = struct.pack("<qIHHBBHI16s16s", now, len(payload), 2055, 2055, 17, 4, 0, 0, address, address) + payload
+        entry += b"\x00" * (-len(entry) % 8)
+        if count == DATAGRAMS_MAX or len(body) + len(entry) > BODY_SIZE_MAX:
+            yield aligned()
+            body, count = bytearray(), 0
+        body += entry
+        count += 1
+    yield aligned()
 
 
 def _kernels(stream: Stream, runs: int, bandwidth: float) -> None:
@@ -161,23 +166,24 @@ def _store(home: Home, protocol: str) -> int:
     """A journal of one exporter that goes on and on, as the receiver would have written it; returns its datagrams."""
     what = traffic.make(protocol)
     writer = JournalWriter(home.folder("journal"), "main")
-    sequence, datagrams = 0, 0
-    for _ in range(STORED_CYCLES):
-        payloads = what.payloads()
-        for index, units in enumerate(what.units.tolist()):
-            number = (sequence & 0xFFFFFFFF).to_bytes(4, "big")
-            payloads[index] = (
-                payloads[index][: what.sequence_at] + number + payloads[index][what.sequence_at + 4 :]
-            )
-            sequence += units
-        for body in _blocks(payloads):
-            now = clock.now_ms()
-            count = min(BLOCK_DATAGRAMS, len(payloads) - datagrams % len(payloads))
-            framed = np.concatenate([np.zeros(HEADER_SIZE, np.uint8), body])
-            writer.append(BlockHead(writer.next_block, count, now, now), framed)
-            datagrams += count
+    datagrams = 0
+    for body, count in _blocks(_going_on(what)):
+        now = clock.now_ms()
+        framed = np.concatenate([np.zeros(HEADER_SIZE, np.uint8), body])
+        writer.append(BlockHead(writer.next_block, count, now, now), framed)
+        datagrams += count
     writer.close()
     return datagrams
+
+
+def _going_on(what: traffic.Traffic) -> Iterator[bytes]:
+    """The traffic again and again, with sequence numbers that go on."""
+    sequence = 0
+    for _ in range(STORED_CYCLES):
+        for payload, units in zip(what.payloads(), what.units.tolist(), strict=True):
+            number = (sequence & 0xFFFFFFFF).to_bytes(4, "big")
+            yield payload[: what.sequence_at] + number + payload[what.sequence_at + 4 :]
+            sequence += units
 
 
 def _stored(protocol: str, runs: int, numbers: list[int]) -> None:

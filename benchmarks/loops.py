@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from core.jit import inline_kernel, kernel, load_int32_at
+from core.jit import inline_kernel, kernel
 
 BATCH = 128
 WORDS_OF_MESSAGE = 8
@@ -29,12 +29,12 @@ _recvmmsg = types.ExternalFunction(
 _sendmmsg = types.ExternalFunction("sendmmsg", types.int32(types.int32, types.uintp, types.uint32, types.int32))
 _poll = types.ExternalFunction("poll", types.int32(types.uintp, types.uint64, types.int32))
 _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.uintp))
-_errno = types.ExternalFunction("__errno_location", types.uintp())
+_errno = types.ExternalFunction("__errno_location", types.CPointer(types.int32)())
 
 
 @inline_kernel
 def last_error() -> Any:
-    return load_int32_at(_errno())
+    return np.int64(_errno()[0])  # type: ignore[index]
 
 
 @inline_kernel
@@ -88,7 +88,7 @@ def transmit(descriptor: int, octets: Any, starts: Any, sizes: Any, sequence_at:
                 continue
             error = last_error()
             if error not in (EINTR, ECONNREFUSED, EAGAIN, ENOBUFS):
-                return error
+                return int(error)
             state[REFUSED] += 1
         sent += filled
         state[SENT] += filled

@@ -95,6 +95,8 @@ class Counter(Receiver):
 
 
 class _Ours(Receiver):
+    home: Home
+
     def settings(self) -> str:
         return f"[collector]\nsocket_buffer = {BUFFER}\n"
 

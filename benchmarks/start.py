@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 
 from benchmarks.measure import Figure, median_seconds, tell
 
@@ -12,7 +13,7 @@ def run() -> None:
     """`--version` and the first help page."""
     bare = median_seconds(lambda: _call("-c", "pass"))
     for words in (["--version"], ["--help"]):
-        taken = median_seconds(lambda words=words: _call("-m", "cli", *words))
+        taken = median_seconds(partial(_call, "-m", "cli", *words))
         tell(
             Figure(
                 "start", f"ratemill {' '.join(words)}", taken * 1000, "ms", "the bare interpreter's start", bare / taken

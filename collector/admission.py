@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from collector import segments, worker
+from collector import commits, positions, segments, sums, worker
 from collector.decoder import Decoder
 from collector.faults import FaultKind
 from collector.locks import only_one
 from collector.quarantine import Octets, entries_of, received_of, source_of
 from collector.replay import WAITING_SECONDS, add_exporters
+from collector.segment_builder import SegmentBuilder
 from collector.settings import CollectorSettings, of_home
 from collector.state import ExporterRow
 from core import clock, tables
@@ -92,7 +93,7 @@ class _Admission:
         text = repr((exporter, [row.digest for row, _ in kept]))
         self._id = "replay-" + hashlib.sha256(text.encode()).hexdigest()[:9]
         self._decoder = Decoder(settings)
-        self._builder = segments.SegmentBuilder(home, self._id, worker.settings_digest(settings),
+        self._builder = SegmentBuilder(home, self._id, worker.settings_digest(settings),
                                                 settings.collector.compression, settings.collector.threads)
         self._written: list[segments.Segment] = []
         self._datagrams = self._flows = self._octets = 0
@@ -153,7 +154,7 @@ class _Admission:
     def _taken_back(self, segment: Any) -> Any:
         """The segment with rows that take its datagrams back from those refused when they came."""
         key = {"exporter": NO_ADDRESS, "domain": 0, "export_protocol": 0}
-        rows = [segments.no_intake({**key, "slot": slot}, datagrams=-n, refused=-n) for slot, n in sorted(self._slots.items())]
+        rows = [sums.no_intake({**key, "slot": slot}, datagrams=-n, refused=-n) for slot, n in sorted(self._slots.items())]
         fault = {"exporter": NO_ADDRESS, "domain": 0, "kind": FaultKind.EXPORTER_UNKNOWN.label, "count": -self._datagrams}
         return replace(segment, intake=[*segment.intake, *rows], faults=[*segment.faults, fault])
 
@@ -164,16 +165,16 @@ class _Admission:
         there = set(connection.scalars(sa.select(table.c.id).where(table.c.id.in_(ids), table.c.dropped.is_(None))))
         if there != set(ids):
             raise RatemillError("a file of the quarantine had to make room while it was decoded", "admit the exporter again")
-        worker.move_position(connection, self._id, block, None)
+        positions.move_position(connection, self._id, block, None)
         counts = {row.id: sum(1 for _ in entries_of(data)) for row, data in self._kept}
         now = clock.now_ms()
         connection.execute(tables.quarantine_admission.insert(), [
             {"file_id": number, "exporter": self._exporter, "datagrams": counts.get(number, 0), "at": now}
             for number in looked_at])
-        gained = worker.exporter_rows(self._decoder.state)
+        gained = commits.exporter_rows(self._decoder.state)
         first = min(row.first for row in gained.values())
         last = max(row.last for row in gained.values())
-        taken_back = {**dict.fromkeys(worker.EXPORTER_SUMS, 0), "received": -self._datagrams, "refused": -self._datagrams}
+        taken_back = {**dict.fromkeys(commits.EXPORTER_SUMS, 0), "received": -self._datagrams, "refused": -self._datagrams}
         back = ExporterRow(NO_ADDRESS, 0, 0, **taken_back, first=first, last=last)
         add_exporters(connection, {**gained, (NO_ADDRESS, 0, 0): back})
 

@@ -48,9 +48,9 @@ def receive(
     after: int = typer.Option(0, "--after", metavar="BLOCK"),
 ) -> None:
     """The receiver process of `collect run`."""
-    from collector import service
+    from collector import receiving
 
-    service.receive(this_home(), _collector_id(collector), listen, after)
+    receiving.receive(this_home(), _collector_id(collector), listen, after)
 
 
 @collect.command("decode")

@@ -16,7 +16,19 @@ from numpy.typing import NDArray
 from collector import layout, measures
 from collector.columns import FlowColumns
 from collector.faults import KIND_COUNT, KINDS, FaultKind
-from collector.kernels import reports, rows, samples, scan, sequences, tally
+from collector.kernels import (
+    codes,
+    counter_samples,
+    packets,
+    reports,
+    rows,
+    samples,
+    scan,
+    sections,
+    sequences,
+    tally,
+    waiting,
+)
 from collector.settings import CollectorSettings, Group
 from collector.state import BEFORE_ALL, DecoderState, bounds
 from core import schemas
@@ -27,7 +39,7 @@ GROUP_REACH = 1024
 VERSION = "3"
 """Of the decoder: recorded with every segment; it changes when the same datagrams give other rows."""
 
-RELEASE_RECORDS = scan.RELEASE_COST_MAX // scan.COST_OF_RECORD
+RELEASE_RECORDS = codes.RELEASE_COST_MAX // codes.COST_OF_RECORD
 """Records that one datagram can set free of waiting data, beside those of its last set."""
 INTERFACE_READINGS_MAX = 65_536
 """Interface counters kept of one journal block; each beyond is a fault."""
@@ -36,7 +48,7 @@ PORT_BLOCKS_MAX = 65_536
 """Events of port blocks kept of one journal block; each beyond is a fault."""
 
 _TUNNELS = {"outer": 0, "inner": 1}
-_POLICIES = {"assume_1": rows.ASSUME, "quarantine": rows.QUARANTINE, "reject": rows.REJECT}
+_POLICIES = {"assume_1": codes.ASSUME, "quarantine": codes.QUARANTINE, "reject": codes.REJECT}
 
 
 class Policy(NamedTuple):
@@ -124,8 +136,8 @@ class Decoder:
         self._policy = Policy(settings.time.skew_seconds_max * 1000, _POLICIES[settings.sampling.unannounced],
                               _TUNNELS[settings.collector.tunnels])
         self._results = _fresh_results()
-        self._scratch = (np.zeros((layout.SLOT_COUNT, rows.CHUNK), np.int64), np.zeros((rows.WORK, rows.CHUNK), np.int64))
-        self._found = np.zeros(samples.FOUND, np.int64)
+        self._scratch = (np.zeros((layout.SLOT_COUNT, codes.CHUNK), np.int64), np.zeros((codes.WORK, codes.CHUNK), np.int64))
+        self._found = np.zeros(packets.FOUND, np.int64)
         self._record = (np.zeros(layout.SLOT_COUNT, np.int64), np.zeros(4, np.uint64))
         self._block_rows = np.zeros(0, layout.PORT_BLOCK)
 
@@ -190,7 +202,7 @@ class Decoder:
         if state.waiting:
             self._grow_intake(state.waiting)
             oldest = int(state.arrays.counts[0]["newest"]) - self._settings.collector.waiting_seconds_max * 1000
-            scan.expire(state.arrays, self._results, KINDS, oldest)
+            waiting.expire(state.arrays, self._results, KINDS, oldest)
         state.tidy()
         samplers = state.arrays.samplers
         samplers["numerator_before"] = samplers["numerator"]
@@ -204,23 +216,23 @@ class Decoder:
         state = self._state
         if state.arrays.counts[0]["ended"] and state.waiting:
             self._grow_intake(state.waiting)
-            scan.expire(state.arrays, self._results, KINDS, BEFORE_ALL)
+            waiting.expire(state.arrays, self._results, KINDS, BEFORE_ALL)
 
     def _scan(self, data: NDArray[np.uint8], words: NDArray[np.uint64], block: int) -> bool:
         """Whether the whole body is scanned: memory is bounded by decoding a body that holds very much in portions."""
         limits = self._state.limits
         while True:
             need = scan.scan(data, words, self._state.arrays, limits, self._results, KINDS)
-            if need in (scan.DONE, scan.PORTION):
+            if need in (codes.DONE, codes.PORTION):
                 break
-            if need == scan.BAD_BODY:
+            if need == codes.BAD_BODY:
                 raise DamagedFile(f"block {block} of the datagram journal holds an entry that reaches beyond it",
                                   "its checksum was right, so a writer made it: keep the file and report it")
             self._grow(need, data)
         reach = GROUP_REACH if limits is not None and limits.twins else 1
         arrays, heard = self._state.arrays, self._results.heard[: self._results.progress[0]["heard"]]
         sequences.account(arrays.domains, arrays.sequences, arrays.gaps, arrays.trials, heard, self._results.intake, reach)
-        return bool(need == scan.DONE)
+        return bool(need == codes.DONE)
 
     def _grow(self, need: int, data: NDArray[np.uint8]) -> None:
         """Make room for at least the datagram that the scan stopped before, or for what is set free behind the last."""
@@ -230,31 +242,31 @@ class Decoder:
         state, assured = self._state, self._state.limits
         assert assured is not None, "a decoder has bounds"
         match need:
-            case scan.DOMAINS:
+            case codes.DOMAINS:
                 state.grow("domains", 2)
-            case scan.TEMPLATES:
+            case codes.TEMPLATES:
                 state.grow("templates", quarter)
-            case scan.PLANS:
+            case codes.PLANS:
                 state.grow("plans", quarter)
-            case scan.FIELDS:
+            case codes.FIELDS:
                 state.grow("fields", quarter)
-            case scan.SAMPLERS:
+            case codes.SAMPLERS:
                 state.grow("samplers", 2 * assured.records + RELEASE_RECORDS)
-            case scan.WAITING:
+            case codes.WAITING:
                 state.grow("waiting", quarter)
-            case scan.WAITING_OCTETS:
+            case codes.WAITING_OCTETS:
                 state.grow("waiting_octets", length)
-            case scan.SIGHTINGS:
+            case codes.SIGHTINGS:
                 state.grow_sightings(self._settings.collector.sightings_max)
-            case scan.SETS:
+            case codes.SETS:
                 self._enlarge("sets", int(self._results.progress[0]["sets"]) + quarter)
-            case scan.RELEASED:
+            case codes.RELEASED:
                 self._enlarge("released", int(self._results.progress[0]["released"]) + state.waiting + quarter)
-            case scan.HEARD:
+            case codes.HEARD:
                 self._enlarge("heard", int(self._results.progress[0]["heard"]) + state.waiting + quarter)
-            case scan.HELD:
+            case codes.HELD:
                 self._enlarge("held", int(self._results.progress[0]["held"]) + 1)
-            case scan.CHANGES:
+            case codes.CHANGES:
                 needed = int(self._results.progress[0]["changes"]) + 4 * quarter + assured.records + RELEASE_RECORDS
                 self._enlarge("changes", needed)
             case _:
@@ -285,7 +297,7 @@ class Decoder:
             self._grow_intake(released)
             results = self._results
             progress = results.progress[0]
-            scan.open_intakes(arrays, results, released)
+            waiting.open_intakes(arrays, results, released)
             results.released["row"][:released] += progress["rows"]
         changes = results.changes[: progress["changes"]]
         changes = changes[np.lexsort((changes["order"], changes["sampler"]))]
@@ -298,7 +310,7 @@ class Decoder:
                 sets["row"][:number] += first
                 rows.decode(source, sets, 0, number, arrays, changes, out, self._policy, KINDS, *self._scratch)
                 samples.decode_samples(source, sets, 0, number, arrays, out, self._policy, KINDS, self._found)
-                samples.decode_packets(source, sets, 0, number, arrays, out, self._policy, KINDS, self._found)
+                sections.decode_packets(source, sets, 0, number, arrays, out, self._policy, KINDS, self._found)
         return first, count
 
     def _read_counters(self, data: NDArray[np.uint8]) -> layout.Rows:
@@ -309,9 +321,10 @@ class Decoder:
         with_counters = sets[(sets["sflow"] > 0) & (sets["counters"] > 0)]
         if not len(with_counters):
             return np.zeros(0, layout.READING)
-        most = int((with_counters["stop"] - with_counters["start"]).sum()) // samples.INTERFACE_COUNTERS_SIZE
+        most = int((with_counters["stop"] - with_counters["start"]).sum()) // counter_samples.INTERFACE_COUNTERS_SIZE
         readings = np.zeros(min(most, INTERFACE_READINGS_MAX), layout.READING)
-        used = samples.decode_counters(data, results.sets, count, readings, results.faults, KINDS, np.zeros(1, np.int64))
+        used = counter_samples.decode_counters(data, results.sets, count, readings, results.faults, KINDS,
+                                               np.zeros(1, np.int64))
         return readings[:used]
 
     def _report(self, data: NDArray[np.uint8]) -> layout.Rows:
@@ -342,7 +355,7 @@ class Decoder:
     def _held(self, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The entries that go into quarantine, back to back."""
         places = self._results.held[: int(self._results.progress[0]["held"])].tolist()
-        parts = [data[at : at + (scan.ENTRY_HEADER + int(data[at + 8 : at + 12].view(np.uint32)[0]) + 7 & ~7)]
+        parts = [data[at : at + (codes.ENTRY_HEADER + int(data[at + 8 : at + 12].view(np.uint32)[0]) + 7 & ~7)]
                  for at in places]
         return np.concatenate(parts) if parts else np.zeros(0, np.uint8)
 

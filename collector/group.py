@@ -15,14 +15,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from collector import counters as places_of
-from collector import quarantine, segments, worker
+from collector import positions, quarantine, segments, worker
+from collector.commits import Committer
 from collector.counters import DECODED, DECODED_BLOCK, DECODED_PART, FLOWS
 from collector.decoder import Decoder
 from collector.layout import AHEAD_UNIT
+from collector.segment_builder import SegmentBuilder
 from collector.settings import Group, of_home
 from collector.state import DecoderState
 from collector.twins import Merger, Place
-from core import clock, tables
+from core import tables
 from core.errors import Locked
 from runtime import log
 from storage import sql
@@ -56,7 +58,7 @@ class GroupWorker:
         self._home, self._group = home, group
         self._engine = sql.engine(home)
         self._settings = of_home(home)
-        own = worker.load_position(home, self._engine, group.name)
+        own = positions.load_position(home, self._engine, group.name)
         places = [_place(self._engine, name) for name in group.members]
         swept = segments.sweep_orphans(home, self._engine, group.name) + quarantine.sweep(home, self._engine, group.name)
         if swept:
@@ -64,11 +66,9 @@ class GroupWorker:
         state = own.state if own.block >= 0 else _inherited(home, self._engine, group)
         self._committed, self._serial = own.block, own.block + 1
         self._decoder = Decoder(self._settings, state, group)
-        self._known = worker.exporter_rows(self._decoder.state)
-        self._builder = segments.SegmentBuilder(home, group.name, worker.settings_digest(self._settings),
-                                                self._settings.collector.compression, self._settings.collector.threads)
-        self._strangers = self._decoder.state.strangers()
-        self._quarantine = quarantine.Builder(group.name, self._settings.collector.quarantine_octets_max)
+        self._builder = SegmentBuilder(home, group.name, worker.settings_digest(self._settings),
+                                       self._settings.collector.compression, self._settings.collector.threads)
+        self._committer = Committer(home, self._engine, group.name, self._settings, self._decoder)
         self._merger = Merger(home.folder("journal"), group, places)
         self._before = places
         self._counters = [places_of.open_counters(home, name) for name in group.members]
@@ -89,7 +89,7 @@ class GroupWorker:
                 break
             decoded = self._decoder.feed(merged.body, self._serial, self._builder.columns)
             self._builder.add(decoded, self._serial)
-            self._quarantine.add(decoded.held, self._serial)
+            self._committer.held.add(decoded.held, self._serial)
             for more in self._decoder.rest(self._serial, self._builder.columns):
                 self._builder.add(more, self._serial)
                 if self._builder.is_full:
@@ -106,33 +106,21 @@ class GroupWorker:
         """Store what was decoded since the last time. Raises RatemillError; then nothing of it counts."""
         if self._builder.is_empty:
             return
-        serial, datagrams = self._builder.block_last, self._builder.datagrams
-        segment = self._builder.write()
-        held = self._quarantine.write(self._home)
-        strangers = self._decoder.state.strangers()
-        rows = worker.exporter_rows(self._decoder.state)
-        changed = [row for key, row in rows.items() if self._known.get(key) != row]
-        state = worker.save_state(self._home, self._group.name, serial, self._decoder.state)
         places = self._merger.places
-        with sql.transaction(self._engine) as connection:
+        moment = self._committer.seal(self._builder)
+
+        def move(connection: sa.Connection, segment: int, state: tuple[str, str]) -> None:
             self._require_alone(connection)
-            version = segments.next_version(connection, clock.now_ms(), "segments", segment.path)
-            (number,) = segments.register(connection, [segment], version)
-            worker.write_exporters(connection, self._group.name, changed)
-            if strangers != self._strangers:
-                worker.write_strangers(connection, self._group.name, strangers)
-            dropped = quarantine.register(connection, held, self._settings.collector.quarantine_octets_max)
-            worker.move_position(connection, self._group.name, serial, state)
-            self._move_members(connection, number, places)
-        quarantine.remove(self._home, dropped)
-        self._known, self._strangers = rows, strangers
-        self._committed, self._before = serial, places
-        self.decoded += datagrams
+            positions.move_position(connection, self._group.name, moment.block, state)
+            self._move_members(connection, segment, places)
+
+        segment = self._committer.write(moment, move)
+        self._committed, self._before = moment.block, places
+        self.decoded += moment.datagrams
         self._counters[0][FLOWS] += int(segment.row["flows"])
         self._count(places)
-        worker.sweep_states(self._home, self._group.name, keep=self._home.path / state[0])
         for name in self._group.members:  # of a time when it was decoded alone
-            worker.sweep_states(self._home, name)
+            positions.sweep_states(self._home, name)
 
     def _require_alone(self, connection: sa.Connection) -> None:
         """Raises Locked if another process moved the position: a lock on a shared disk may fail, the database does not."""
@@ -145,7 +133,7 @@ class GroupWorker:
 
     def _move_members(self, connection: sa.Connection, segment: int, places: list[Place]) -> None:
         for name, before, place in zip(self._group.members, self._before, places, strict=True):
-            worker.move_position(connection, name, place.block, None, place.datagrams)
+            positions.move_position(connection, name, place.block, None, place.datagrams)
             if place != before:
                 connection.execute(tables.segment_source.insert().values(
                     segment_id=segment, collector=name, block_after=before.block, datagrams_after=before.datagrams,
@@ -199,7 +187,7 @@ def next_block(home: Home, collector: str) -> int:
 
 def _inherited(home: Home, engine: sa.Engine, group: Group) -> DecoderState | None:
     """The state of the first member that was decoded alone before: its templates and samplers go on."""
-    states = (worker.load_position(home, engine, name).state for name in group.members)
+    states = (positions.load_position(home, engine, name).state for name in group.members)
     return next((state for state in states if state is not None), None)
 
 

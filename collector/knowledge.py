@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,35 +19,74 @@ from core import tables
 
 _SAMPLER_KINDS = ("sampler", "selector")
 _FIELD_COUNT_SHOWN = 1024
+_KEYS = {"exporter_template": ("exporter", "domain", "export_protocol", "template"),
+         "exporter_sampler": ("exporter", "domain", "export_protocol", "kind", "sampler")}
+_VALUES = {"exporter_template": ("options", "scope", "fields", "defined"),
+           "exporter_sampler": ("rate_numerator", "rate_denominator")}
+
+Rows = dict[tuple[Any, ...], tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Rows of a table that changed, by their keys, and keys of rows that are gone."""
+
+    changed: Rows
+    gone: list[tuple[Any, ...]]
+
+    def write(self, connection: sa.Connection, table: sa.Table, collector: str) -> None:
+        keys, values = _KEYS[table.name], _VALUES[table.name]
+        if self.changed or self.gone:
+            condition = sa.and_(table.c.collector == collector, *(table.c[name] == sa.bindparam(f"k_{name}") for name in keys))
+            connection.execute(table.delete().where(condition), [
+                {f"k_{name}": part for name, part in zip(keys, key, strict=True)} for key in (*self.changed, *self.gone)])
+        if self.changed:
+            connection.execute(table.insert(), [
+                {"collector": collector, **dict(zip(keys, key, strict=True)), **dict(zip(values, row, strict=True))}
+                for key, row in self.changed.items()])
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is to be written of templates and samplers."""
+
+    collector: str
+    begins_anew: bool
+    """Whatever stands there is replaced."""
+    templates: Difference
+    samplers: Difference
+
+    def write(self, connection: sa.Connection) -> None:
+        """Write it, inside the caller's transaction."""
+        for table, difference in ((tables.exporter_template, self.templates), (tables.exporter_sampler, self.samplers)):
+            if self.begins_anew:
+                connection.execute(table.delete().where(table.c.collector == self.collector))
+            difference.write(connection, table, self.collector)
 
 
 class Knowledge:
-    """The templates and samplers of one collector as they were written last."""
+    """The templates and samplers of one collector as they were taken last."""
 
     def __init__(self, collector: str, *, is_all: bool = True) -> None:
-        """`is_all`: the first writing replaces whatever stands there; without, it adds to it (replays)."""
+        """`is_all`: the first changes replace whatever stands there; without, they add to it (replays)."""
         self._collector, self._is_all = collector, is_all
         self._mark = b""
-        self._templates: dict[tuple[bytes, int, int, int], tuple[Any, ...]] = {}
-        self._samplers: dict[tuple[bytes, int, int, str, int], tuple[Any, ...]] = {}
-        self._written = False
+        self._templates: Rows = {}
+        self._samplers: Rows = {}
+        self._begun = False
 
-    def write(self, connection: sa.Connection, state: DecoderState) -> None:
-        """Write what changed, inside the caller's transaction."""
+    def changes(self, state: DecoderState) -> Changes | None:
+        """What changed since the last time, to be written before what is asked for next; None if nothing did."""
         arrays = state.arrays
         mark = _mark(arrays)
         if mark == self._mark:
-            return
-        if not self._written and self._is_all:
-            for table in (tables.exporter_template, tables.exporter_sampler):
-                connection.execute(table.delete().where(table.c.collector == self._collector))
+            return None
         templates, samplers = dict(_templates(arrays)), dict(_samplers(arrays))
-        forgets = self._is_all
-        _update(connection, tables.exporter_template, ("exporter", "domain", "export_protocol", "template"),
-                ("options", "scope", "fields", "defined"), self._collector, self._templates, templates, forgets)
-        _update(connection, tables.exporter_sampler, ("exporter", "domain", "export_protocol", "kind", "sampler"),
-                ("rate_numerator", "rate_denominator"), self._collector, self._samplers, samplers, forgets)
-        self._mark, self._templates, self._samplers, self._written = mark, templates, samplers, True
+        found = Changes(self._collector, self._is_all and not self._begun,
+                        _difference(self._templates, templates, self._is_all),
+                        _difference(self._samplers, samplers, self._is_all))
+        self._mark, self._templates, self._samplers, self._begun = mark, templates, samplers, True
+        return found
 
 
 def _mark(arrays: State) -> bytes:
@@ -88,15 +128,6 @@ def _samplers(arrays: State) -> Iterator[tuple[tuple[bytes, int, int, str, int],
             yield (*_domain(arrays, index), "domain", 0), (int(row["rate_numerator"]), int(row["rate_denominator"]))
 
 
-def _update(connection: sa.Connection, table: sa.Table, keys: tuple[str, ...], values: tuple[str, ...], collector: str,
-            before: dict[Any, tuple[Any, ...]], now: dict[Any, tuple[Any, ...]], forgets: bool) -> None:
-    changed = [key for key, value in now.items() if before.get(key) != value]
-    gone = [key for key in before if key not in now] if forgets else []
-    if changed or gone:
-        condition = sa.and_(table.c.collector == collector, *(table.c[name] == sa.bindparam(f"k_{name}") for name in keys))
-        connection.execute(table.delete().where(condition),
-                           [{f"k_{name}": part for name, part in zip(keys, key, strict=True)} for key in (*changed, *gone)])
-    if changed:
-        connection.execute(table.insert(), [
-            {"collector": collector, **dict(zip(keys, key, strict=True)), **dict(zip(values, now[key], strict=True))}
-            for key in changed])
+def _difference(before: Rows, now: Rows, forgets: bool) -> Difference:
+    changed = {key: value for key, value in now.items() if before.get(key) != value}
+    return Difference(changed, [key for key in before if key not in now] if forgets else [])

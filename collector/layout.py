@@ -80,8 +80,8 @@ WAITING = _record("template", "next", "offset", "length", "received", "exported"
                   "header_rate")
 SIGHTING = np.dtype([("first", np.uint64), ("second", np.uint64), ("domain", np.int64), ("serial", np.int64),
                      ("received", np.int64), ("members", np.int64)])
-"""A datagram seen lately: its hash, when, and which members of a group brought it (bits 0-31; the first one's number << 32);
-domain -1 marks an empty place."""
+"""A datagram seen lately: its hash, when, and which members of a group brought it (bits 0-31; the first one's number << 32).
+They lie in order of arrival; the table beside them finds one by its hash, and is small enough to stay in a cache."""
 MEMBER = _record("datagrams", "first", "twin", "duplicate", "late", "ahead")
 """What a member of a group brought; `ahead`: its clock before that of member 0, in AHEAD_UNIT-ths of a millisecond."""
 ANNOUNCEMENT = _record("domain", "sampler", "numerator", "denominator", "received")
@@ -175,6 +175,7 @@ class State(NamedTuple):
     waiting: Rows
     waiting_octets: Rows
     sightings: Rows
+    sighting_table: Rows
     members: Rows
     reports: Rows
     readings: Rows

@@ -85,12 +85,12 @@ class FlowReader:
                  interfaces_max: int = INTERFACE_ROWS_MAX) -> None:
         self._out = _Out(*_table(_OWNER, exporters_max), *_table(_RATE, rates_max), *_table(_INTERFACE, interfaces_max),
                          np.array([1, 1, 2], np.int64))
-        self._sums = np.zeros((2, kernels.SUMS), np.int64)
+        self._recent = np.zeros((2, kernels.RECENT), np.int64)
 
     def add(self, columns: Mapping[str, Rows]) -> None:
         """More flows (columns of schemas.FLOWS; addresses (n, 16) uint8, instants int64 ms)."""
         kernels.read_flows(_Flows(*(_prepared(name, columns[name]) for name in _Flows._fields)), self._out,
-                           self._sums)
+                           self._recent)
 
     def finish(self) -> Readings:
         """The readings of all flows that were added."""

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from collector.kernels import elements
 from core.errors import Problem, SettingsError
 from core.product import data_file
 
@@ -73,7 +74,7 @@ class Registry:
 
     @cached_property
     def arrays(self) -> Arrays:
-        numbers = slot_numbers()
+        numbers = SLOTS
         used = [element for element in self.elements if element.slot != NONE]
         return Arrays(
             np.array([element.key for element in used], np.int64),
@@ -92,38 +93,11 @@ class Registry:
         return hash(self.digest)
 
 
-@cache
-def slot_numbers() -> dict[str, int]:
-    """The numbers of the slots in the kernels."""
-    from collector.kernels import reports, rows  # only decoding needs them: they take numba along
-
-    return {**{name.lower(): getattr(rows, name) for name in ROW_SLOTS},
-            **{name.lower(): getattr(reports, name) for name in REPORT_SLOTS}}
-
-
-ROW_SLOTS = (
-    "OCTETS", "PACKETS", "PROTOCOL", "TOS", "TCP_FLAGS", "SOURCE_PORT", "DESTINATION_PORT", "INPUT", "OUTPUT", "SOURCE_AS",
-    "DESTINATION_AS", "DIRECTION", "SOURCE4", "DESTINATION4", "NEXT_HOP4", "BGP_NEXT_HOP4", "SOURCE6", "DESTINATION6",
-    "NEXT_HOP6", "BGP_NEXT_HOP6", "START_UPTIME", "END_UPTIME", "START_S", "END_S", "START_MS", "END_MS", "START_NTP",
-    "END_NTP", "START_DELTA", "END_DELTA", "DURATION_MS", "DURATION_US", "INITIALISED", "OBSERVED_MS", "OBSERVED_S",
-    "ICMP4", "ICMP6", "ICMP4_TYPE", "ICMP4_CODE", "ICMP6_TYPE", "ICMP6_CODE", "SAMPLING_INTERVAL", "RANDOM_INTERVAL",
-    "PACKET_INTERVAL", "PACKET_SPACE", "SAMPLE_SIZE", "POPULATION", "SAMPLER", "SELECTOR", "OUT_OCTETS", "OUT_PACKETS",
-    "INITIATOR_OCTETS", "RESPONDER_OCTETS", "INITIATOR_PACKETS", "RESPONDER_PACKETS", "LAYER2_OCTETS", "TOTAL_OCTETS",
-    "TOTAL_LAYER2", "TOTAL_PACKETS", "IP_VERSION", "UDP_SOURCE_PORT", "UDP_DESTINATION_PORT", "TCP_SOURCE_PORT",
-    "TCP_DESTINATION_PORT", "LINK_HEADER", "VLAN", "CUSTOMER_VLAN", "REVERSE_OCTETS", "REVERSE_PACKETS",
-    "REVERSE_TCP_FLAGS", "REVERSE_TOS", "REVERSE_START_MS", "REVERSE_END_MS", "REVERSE_START_S", "REVERSE_END_S",
-    "REVERSE_START_UPTIME", "REVERSE_END_UPTIME", "REVERSE_START_NTP", "REVERSE_END_NTP", "REVERSE_DELAY_MS",
-    "FIREWALL_EVENT", "NAT_EVENT", "FRAME_SIZE", "FRAME_TYPE", "SECTION_OFFSET", "SECTION_OCTETS", "OBSERVED_NTP",
-    "FRAME_SECTION", "IP_SECTION", "MPLS_PAYLOAD_SECTION", "MPLS_STACK_SECTION",
-)
-"""What the decoder of records takes from a field."""
-REPORT_SLOTS = (
-    "PORT_FIRST", "PORT_LAST", "PORT_STEP", "PORT_COUNT", "OUTSIDE4", "OUTSIDE6", "EXPORTED_OCTETS", "EXPORTED_MESSAGES",
-    "EXPORTED_RECORDS", "IGNORED_PACKETS", "IGNORED_OCTETS", "NOT_SENT_FLOWS", "NOT_SENT_PACKETS", "NOT_SENT_OCTETS",
-)
-"""What the reports of exporters take from a field."""
-SLOTS = tuple(name.lower() for name in (*ROW_SLOTS, *REPORT_SLOTS))
-"""The values that an element can stand for."""
+BOUNDS = ("NOTED", "NOTED_END", "FIRST_COUNTER", "LAST_COUNTER", "FIRST_SECTION", "LAST_SECTION", "ADDRESSES",
+          "ADDRESSES_END", "FIRST_V4", "LAST_V4", "FIRST_V6", "LAST_V6")
+"""Names of `collector.kernels.elements` that are no slots, but ranges of them."""
+SLOTS = {name.lower(): number for name, number in vars(elements).items() if name.isupper() and name not in BOUNDS}
+"""The values that an element can stand for, and their numbers in the kernels."""
 
 
 def types_of(slot: str) -> tuple[str, ...]:

@@ -16,12 +16,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from collector import quarantine, segments, worker
+from collector import commits, positions, quarantine, segments, worker
 from collector.captures import Batch, Capture, Source, read_capture
 from collector.decoder import Decoded, Decoder
 from collector.knowledge import Knowledge
 from collector.layout import STRANGERS_MAX
 from collector.locks import only_one
+from collector.segment_builder import SegmentBuilder
 from collector.settings import of_home
 from collector.state import ExporterRow, Stranger
 from core import clock, tables
@@ -161,14 +162,14 @@ class _Session:
         settings = of_home(home)
         # A capture may span weeks: what waits in it is bounded by octets alone, and is still waiting at its end.
         settings = replace(settings, collector=replace(settings.collector, waiting_seconds_max=WAITING_SECONDS))
-        position = worker.load_position(home, self._engine, STATE_ID) if request.continues else worker.Position(-1, None)
+        position = positions.load_position(home, self._engine, STATE_ID) if request.continues else positions.Position(-1, None)
         self._round = position.block + 1
         self._decoder = Decoder(settings, position.state)
         self._decoder.state.take_strangers()  # those of earlier replays are counted
-        self._known = worker.exporter_rows(self._decoder.state)
-        self._gained: dict[worker.ExporterKey, ExporterRow] = {}
+        self._known = commits.exporter_rows(self._decoder.state)
+        self._gained: dict[commits.ExporterKey, ExporterRow] = {}
         self._id = self._name()
-        self._builder = segments.SegmentBuilder(home, self._id, worker.settings_digest(settings),
+        self._builder = SegmentBuilder(home, self._id, worker.settings_digest(settings),
                                                 settings.collector.compression, settings.collector.threads)
         self._written: list[segments.Segment] = []
         self._quarantine = quarantine.Builder(self._id, settings.collector.quarantine_octets_max)
@@ -287,10 +288,10 @@ class _Session:
     # counting ---------------------------------------------------------------------------------------------------------
     def _settle(self) -> None:
         """Note what the exporters' counts gained since the last time, before the decoder forgets them."""
-        rows = worker.exporter_rows(self._decoder.state)
+        rows = commits.exporter_rows(self._decoder.state)
         for key, row in rows.items():
             gained = _difference(row, self._known.get(key))
-            if any(getattr(gained, name) for name in worker.EXPORTER_SUMS):
+            if any(getattr(gained, name) for name in commits.EXPORTER_SUMS):
                 self._gained[key] = _added(self._gained.get(key), gained)
         self._known = rows
         for stranger in self._decoder.state.take_strangers():
@@ -298,18 +299,22 @@ class _Session:
 
     def _commit(self, actor: Actor) -> None:
         self._settle()
-        state = worker.save_state(self._home, STATE_ID, self._round, self._decoder.state) if self._request.continues else None
+        state = None
+        if self._request.continues:
+            state = positions.save_state(self._home, STATE_ID, self._round, self._decoder.state.to_bytes())
+        knowledge = Knowledge(STATE_ID, is_all=False).changes(self._decoder.state)
         now = clock.now_ms()
         replayed = [file for file in self._chosen if file.is_new]
         unread = {name for name, _ in self._summary.failures}
         with sql.transaction(self._engine) as connection:
             version = segments.next_version(connection, now, "replay", self._id)
             segments.register(connection, self._written, version)
-            worker.move_position(connection, self._id, self._block - 1, None)
+            positions.move_position(connection, self._id, self._block - 1, None)
             if state is not None:
-                worker.move_position(connection, STATE_ID, self._round, state)
+                positions.move_position(connection, STATE_ID, self._round, state)
             self._add_exporters(connection)
-            Knowledge(STATE_ID, is_all=False).write(connection, self._decoder.state)
+            if knowledge is not None:
+                knowledge.write(connection)
             self._add_strangers(connection)
             dropped = [path for held in self._held
                        for path in quarantine.register(connection, held, self._quarantine_max)]
@@ -333,10 +338,10 @@ class _Session:
             one = Stranger(bytes(row.exporter), row.datagrams, row.overcount, row.first, row.last)
             sums[one.exporter] = one.with_more(sums.get(one.exporter))
         busiest = sorted(sums.values(), key=lambda one: (-one.datagrams, one.exporter))[:STRANGERS_MAX]
-        worker.write_strangers(connection, STATE_ID, busiest)
+        commits.write_strangers(connection, STATE_ID, busiest)
 
 
-def add_exporters(connection: sa.Connection, gained: dict[worker.ExporterKey, ExporterRow]) -> None:
+def add_exporters(connection: sa.Connection, gained: dict[commits.ExporterKey, ExporterRow]) -> None:
     """Add counts to those of all replays."""
     table = tables.exporter_state
     kept = {(row.exporter, row.domain, row.export_protocol): row
@@ -345,9 +350,9 @@ def add_exporters(connection: sa.Connection, gained: dict[worker.ExporterKey, Ex
     for key, more in gained.items():
         old = kept.get(key)
         before = None if old is None else replace(
-            more, **{name: getattr(old, name) for name in worker.EXPORTER_COUNTS})
+            more, **{name: getattr(old, name) for name in commits.EXPORTER_COUNTS})
         rows.append(_added(before, more))
-    worker.write_exporters(connection, STATE_ID, rows)
+    commits.write_exporters(connection, STATE_ID, rows)
 
 
 class _Unreadable(RatemillError):
@@ -369,11 +374,11 @@ def _readable(batches: Any) -> Any:
 def _difference(after: ExporterRow, before: ExporterRow | None) -> ExporterRow:
     if before is None:
         return after
-    return replace(after, **{name: getattr(after, name) - getattr(before, name) for name in worker.EXPORTER_SUMS})
+    return replace(after, **{name: getattr(after, name) - getattr(before, name) for name in commits.EXPORTER_SUMS})
 
 
 def _added(row: ExporterRow | None, gained: ExporterRow) -> ExporterRow:
     if row is None:
         return gained
-    sums = {name: getattr(row, name) + getattr(gained, name) for name in worker.EXPORTER_SUMS}
+    sums = {name: getattr(row, name) + getattr(gained, name) for name in commits.EXPORTER_SUMS}
     return replace(row, **sums, first=min(row.first, gained.first), last=max(row.last, gained.last))

@@ -22,14 +22,13 @@ from typing import Any
 import numpy as np
 
 from collector import counters as places_of
-from collector import group, metrics, readings, receiver, segments
-from collector.certificates import Watched
+from collector import group, metrics, readings, receiver, receiving, sums
 from collector.counters import DECODED, DECODED_BLOCK, FLOWS, SEGMENTS
 from collector.decoder import Decoder
 from collector.disk import DecodePause
 from collector.group_service import GroupDecoding
 from collector.locks import only_one
-from collector.settings import Collector, CollectorSettings, from_document, of_home
+from collector.settings import CollectorSettings, from_document, of_home
 from collector.status import status_path
 from collector.worker import Worker
 from core import clock
@@ -48,8 +47,6 @@ IDLE_SECONDS = 0.05
 STATUS_NS = 1_000_000_000
 TROUBLE_SECONDS = 5
 """Pause before decoding is tried again after the disk or the database refused."""
-FLUSH_SECONDS_MAX = 60
-"""How long a receiver that was told to stop may take to write what it holds."""
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PR_SET_PDEATHSIG = 1
@@ -67,51 +64,23 @@ def run(home: Home, listen: Sequence[str], collector: str = "", receive_only: bo
         raise UsageError(f"'{collector}' is in no [[collector_group]]: nobody would decode what it receives",
                          "leave out --receive-only, or name it among the members of a group")
     addresses = list(listen) or list(settings.listen)
-    _contexts(home, settings, [receiver.parse_listen(address) for address in addresses])
+    receiving.contexts(home, settings, [receiver.parse_listen(address) for address in addresses])
     with only_one(home, f"collector-{collector}", f"collecting as '{collector}'"):
         return _Service(home, collector, whole, addresses, receive_only, with_metrics).run()
 
 
 def warm_up(settings: CollectorSettings) -> None:
     """Compile what decoding needs, once a version: a v5 datagram with one record goes through."""
-    if is_cold("collector.kernels.scan", "collector.kernels.rows", "collector.kernels.samples", "collector.kernels.sequences",
-               "collector.kernels.upkeep", "collector.kernels.reports"):
+    if is_cold("collector.kernels.scan", "collector.kernels.rows", "collector.kernels.samples", "collector.kernels.sections",
+               "collector.kernels.sequences", "collector.kernels.upkeep", "collector.kernels.reports"):
         say("compiling kernels, once for this version: about half a minute")
     payload = np.zeros(56 + 72, np.uint8)
     payload[8], payload[16], payload[17], payload[57], payload[59] = 72, 17, 4, 5, 1
     decoder = Decoder(settings)
     decoded = decoder.feed(payload, 0)
-    segments.sum_slots(decoded.flows)
+    sums.sum_slots(decoded.flows)
     readings.read(decoded.flows)
     decoder.warm_up()
-
-
-def _contexts(home: Home, settings: Collector, addresses: Sequence[receiver.Address]) -> Watched | None:
-    """What tls:// listeners show; None if there are none. Raises SettingsError."""
-    return Watched(home.path, settings) if any(address.transport == "tls" for address in addresses) else None
-
-
-def receive(home: Home, collector: str, listen: Sequence[str], next_block: int) -> None:
-    """The receiver process: says on stdout when and where it listens, ends on SIGTERM. Raises RatemillError."""
-    settings = from_document(home.document).collector
-    receiver.warm_up()
-    with only_one(home, f"receiver-{collector}", f"receiving as '{collector}'", patience_seconds=FLUSH_SECONDS_MAX):
-        addresses = [receiver.parse_listen(text) for text in listen]
-        context = _contexts(home, settings, addresses)
-        if context is not None and not settings.tls_client_ca:
-            log.warning("receiver", "anybody may send over TLS: [collector] tls_client_ca is not set")
-        listeners = receiver.open_listeners([one for one in addresses if one.transport == "udp"], settings.socket_buffer)
-        stream_listeners = receiver.open_streams([one for one in addresses if one.transport != "udp"], context)
-        advice = receiver.buffer_advice(listeners, settings.socket_buffer)
-        if advice:
-            log.warning("receiver", advice)
-        process = receiver.Receiver(home, collector, listeners, settings.journal_sync_ms, next_block, stream_listeners,
-                                    settings)
-        receiver.handle_signals(process)
-        told = [{"address": str(one.address), "buffer": one.granted // 2} for one in listeners]
-        told += [{"address": str(one), "buffer": 0} for one in stream_listeners]
-        print(json.dumps({"listeners": told}), flush=True)
-        process.run()
 
 
 class _Service:
@@ -205,7 +174,7 @@ class _Service:
         if self._child.poll() is None:
             self._child.send_signal(signal.SIGTERM)
         try:
-            self._child.wait(FLUSH_SECONDS_MAX)
+            self._child.wait(receiving.FLUSH_SECONDS_MAX)
         except subprocess.TimeoutExpired:
             log.error("collector", "the receiver does not end: its disk does not answer", pid=self._child.pid)
 

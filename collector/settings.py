@@ -93,8 +93,8 @@ class Collector:
     segment_seconds: int = setting(10, what="Longest time until decoded flows are stored.", unit="s", lowest=1,
                                    highest=3600)
 
-    threads: int = setting(2, what="With 2, flows are stored while the next ones are decoded.", unit="threads", lowest=1,
-                           highest=2)
+    threads: int = setting(2, what="With 2, flows are stored while the next ones are decoded; on a single processor it is 1.",
+                           unit="threads", lowest=1, highest=2)
     compression: str = setting("lz4", what="How the files of decoded flows are compressed.", choices=("lz4", "none"))
 
     tunnels: str = setting(

@@ -7,15 +7,15 @@ state is saved and read back exactly. A state is a function of the datagrams fed
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from collector import layout
-from collector.kernels import admission, plans, scan, tables, upkeep
+from collector.kernels import admission, codes, plans, tables, upkeep
 from collector.layout import (
     CONVENTIONS,
     COUNTERS,
@@ -30,10 +30,10 @@ from collector.registry import FIXED_LAYOUTS, packed_fields
 from collector.settings import Collector, CollectorSettings, Exporter, Group
 from core.errors import DamagedFile
 
-_MAGIC = b"RMSTATE3"
+_MAGIC = b"RMSTATE4"
 BEFORE_ALL = -(2**62)
-SIGHTINGS_SIZE_MAX = 1 << 27
-"""Places of the table of datagrams seen lately: twice the most that the settings allow."""
+SIGHTINGS_MIN, SIGHTINGS_SIZE_MAX = 512, 1 << 26
+"""Room for datagrams seen lately, at first and at most."""
 HOLES = 256
 """Released sets among the waiting ones that are not worth closing; as many octets for each."""
 
@@ -90,6 +90,14 @@ class Stranger:
                         min(self.first, other.first), max(self.last, other.last))
 
 
+def _check(*pieces: Any) -> bytes:
+    """Of pieces of octets, as one."""
+    digest = xxhash.xxh3_64()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.digest()[:4]
+
+
 _ROWED = {"domains": ("domains", layout.DOMAIN), "templates": ("templates", layout.TEMPLATE),
           "plans": ("plans", layout.PLAN), "fields": ("fields", np.dtype(np.int64)),
           "samplers": ("samplers", layout.SAMPLER), "waiting": ("waiting", layout.WAITING),
@@ -116,16 +124,11 @@ def _empty() -> State:
         noted=np.zeros(256, np.int16),
         samplers=np.zeros(16, layout.SAMPLER), sampler_table=np.full(64, -1, np.int32),
         waiting=np.zeros(16, layout.WAITING), waiting_octets=np.zeros(1024, np.uint8),
-        sightings=_no_sightings(1024), members=np.zeros(MEMBERS_MAX, layout.MEMBER),
+        sightings=np.zeros(SIGHTINGS_MIN, layout.SIGHTING), sighting_table=np.zeros(2 * SIGHTINGS_MIN, np.uint32),
+        members=np.zeros(MEMBERS_MAX, layout.MEMBER),
         reports=np.zeros(16, layout.REPORT), readings=np.zeros((16, COUNTERS), np.int64),
         strangers=np.zeros(STRANGERS_MAX, layout.STRANGER),
     )
-
-
-def _no_sightings(size: int) -> layout.Rows:
-    table = np.zeros(size, layout.SIGHTING)
-    table["domain"] = -1
-    return table
 
 
 def _enlarged(array: layout.Rows, size: int) -> layout.Rows:
@@ -181,7 +184,7 @@ class DecoderState:
             first = self._count("fields")
             fields = packed_fields(fixed)
             self.arrays.fields[first : first + len(fields)] = fields
-            plans.compile_plan(self.arrays, limits, len(fields), 0, 0, True, plans.ANY)
+            plans.compile_plan(self.arrays, limits, len(fields), 0, 0, True, codes.ANY)
 
     def _count(self, name: str) -> int:
         return int(self.arrays.counts[0][name])
@@ -196,7 +199,7 @@ class DecoderState:
             size *= 2
         bounds = self.limits
         assert bounds is not None, "use() comes first"
-        most = {"domains": bounds.domains + scan.ROWS_BESIDE, "templates": bounds.templates,
+        most = {"domains": bounds.domains + codes.ROWS_BESIDE, "templates": bounds.templates,
                 "samplers": bounds.samplers, "reports": bounds.reports}.get(name)
         if most is not None:
             size = max(min(size, most), len(getattr(self.arrays, name)))
@@ -233,31 +236,28 @@ class DecoderState:
         tables.index_tables(a.counts, a.domains, a.domain_table, a.templates, a.template_table, a.samplers, a.sampler_table)
 
     def grow_sightings(self, most: int) -> None:
-        """Forget the copies that lie outside the window; if many are left, double the table, else keep its size."""
+        """Forget the copies that lie outside the window; if many are left, double the room, else keep its size."""
         assert self.limits is not None, "use() comes first"
-        table = self.arrays.sightings
-        used = table[table["domain"] >= 0]
-        used = used[np.argsort(used["received"], kind="stable")]
-        serials = self.arrays.domains["serial"][used["domain"]]
-        age = self._count("newest") - used["received"]
-        live = (serials - used["serial"] <= self.limits.duplicate_window) & (age <= self.limits.duplicate_ms)
-        if self.limits.twins:
-            live |= age <= self.limits.twin_late_ms
-        forgotten, used = used[~live], used[live]
-        size = len(table)
-        while len(used) * 4 > size and size < 2 * most:
+        limits, counts = self.limits, self.arrays.counts[0]
+        kept, horizon = upkeep.keep_sightings(self.arrays, counts["newest"], limits.duplicate_window, limits.duplicate_ms,
+                                              limits.twin_late_ms if limits.twins else -1)
+        used, size = self.arrays.sightings[:kept], len(self.arrays.sightings)
+        while kept * 2 > size and size < most:
             size *= 2
-        if len(used) * 4 > size:
-            kept = size // 4  # the oldest go: no memory beyond the bound
-            forgotten, used = np.concatenate([forgotten, used[:-kept]]), used[-kept:]
-        if len(forgotten):
-            self.arrays.counts[0]["horizon"] = max(self._count("horizon"), int(forgotten["received"].max()))
+        if kept * 2 > size:
+            used = used[np.argsort(used["received"], kind="stable")]
+            horizon = max(horizon, int(used["received"][: -(size // 2)].max()))
+            used = used[-(size // 2) :]  # the oldest go: no memory beyond the bound
+        counts["horizon"] = max(counts["horizon"], horizon)
         self._set_sightings(used, size)
 
     def _set_sightings(self, used: layout.Rows, size: int) -> None:
-        table = _no_sightings(size)
-        upkeep.insert_sightings(np.ascontiguousarray(used), table)
-        self.arrays = self.arrays._replace(sightings=table)
+        rows, table = self.arrays.sightings, np.zeros(2 * size, np.uint32)
+        if len(rows) != size or not np.shares_memory(used, rows):
+            rows = np.zeros(size, layout.SIGHTING)
+            rows[: len(used)] = used
+        upkeep.insert_sightings(rows, len(used), table)
+        self.arrays = self.arrays._replace(sightings=rows, sighting_table=table)
         self.arrays.counts[0]["sightings"] = len(used)
 
     # sessions ---------------------------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ class DecoderState:
             return
         self._opened = int(counts["opened"])
         used = self.arrays.domains[: self._count("domains")]
-        ports = np.flatnonzero((used["session"] >> 48 == scan.UDP_SESSION) & (used["ended"] == scan.IN_USE))
+        ports = np.flatnonzero((used["session"] >> 48 == codes.UDP_SESSION) & (used["ended"] == codes.IN_USE))
         if not len(ports):
             return
         mine = used[ports]
@@ -284,11 +284,11 @@ class DecoderState:
         too_many = np.zeros(len(order), bool)
         too_many[order] = np.arange(len(order)) - first >= self.limits.ports
         room = self.limits.domains - (len(used) - counts["ended"] - counts["free"]) + int(too_many.sum())
-        wanted = min(scan.BLOCK_ENTRIES_MAX, self.limits.domains // 4) - room
+        wanted = min(codes.BLOCK_ENTRIES_MAX, self.limits.domains // 4) - room
         if wanted > 0:
             left = np.flatnonzero(~too_many)
             too_many[left[np.argsort(mine["last"][left], kind="stable")][:wanted]] = True
-        used["ended"][ports[too_many]] = scan.RECYCLED
+        used["ended"][ports[too_many]] = codes.RECYCLED
         counts["ended"] += int(too_many.sum())
 
     def _drop_reports(self, over: layout.Rows) -> None:
@@ -315,14 +315,14 @@ class DecoderState:
         a = self.arrays
         upkeep.compact_waiting(a)
         used = a.domains[: self._count("domains")]
-        over = (used["ended"] == scan.ENDED) | (used["ended"] == scan.RECYCLED)
+        over = (used["ended"] == codes.ENDED) | (used["ended"] == codes.RECYCLED)
         self._compact_templates(~over[a.templates["domain"][: self._count("templates")]])
         count = self._count("samplers")
         kept = a.samplers[:count][~over[a.samplers["domain"][:count]]].copy()
         a.samplers[: len(kept)] = kept
         a.counts[0]["samplers"] = len(kept)
         self._drop_reports(over)
-        rows = np.flatnonzero(over | ((used["session"] == 0) & (used["ended"] == scan.IN_USE)))
+        rows = np.flatnonzero(over | ((used["session"] == 0) & (used["ended"] == codes.IN_USE)))
         rows = rows[rows > 0]
         keys = used[rows]
         order = np.lexsort((keys["ended"], keys["protocol"], keys["domain"], keys["low"], keys["high"]))
@@ -431,7 +431,7 @@ class DecoderState:
     def exporters(self) -> list[ExporterRow]:
         """Cumulative counts by exporter, domain and protocol, over all their transport sessions."""
         used = self.arrays.domains[: self._count("domains")]
-        used = used[(used["received"] > 0) & (used["ended"] != scan.FREE)]
+        used = used[(used["received"] > 0) & (used["ended"] != codes.FREE)]
         order = np.lexsort((used["protocol"], used["domain"], used["low"], used["high"]))
         used = used[order]
         keys = ("high", "low", "domain", "protocol")
@@ -441,9 +441,9 @@ class DecoderState:
         if not len(starts):
             return []
         sums = {name: np.add.reduceat(used[name], starts) for name in _SUMMED}
-        sums["sessions"] = np.add.reduceat(((used["session"] != 0) & (used["ended"] == scan.IN_USE)).astype(np.int64), starts)
-        sums["sessions_ended"] += np.add.reduceat((used["ended"] == scan.ENDED).astype(np.int64), starts)
-        sums["recycled"] += np.add.reduceat((used["ended"] == scan.RECYCLED).astype(np.int64), starts)
+        sums["sessions"] = np.add.reduceat(((used["session"] != 0) & (used["ended"] == codes.IN_USE)).astype(np.int64), starts)
+        sums["sessions_ended"] += np.add.reduceat((used["ended"] == codes.ENDED).astype(np.int64), starts)
+        sums["recycled"] += np.add.reduceat((used["ended"] == codes.RECYCLED).astype(np.int64), starts)
         sums["first"] = np.minimum.reduceat(used["first"], starts)
         sums["last"] = np.maximum.reduceat(used["last"], starts)
         rows = []
@@ -469,7 +469,7 @@ class DecoderState:
             counts[name] = 0
         counts["newest"] = counts["horizon"] = BEFORE_ALL
         upkeep.compact_waiting(self.arrays)
-        self._set_sightings(self.arrays.sightings[:0], 1024)
+        self._set_sightings(self.arrays.sightings[:0], SIGHTINGS_MIN)
 
     # saving -----------------------------------------------------------------------------------------------------------
     def _parts(self) -> dict[str, layout.Rows]:
@@ -480,7 +480,7 @@ class DecoderState:
                 parts[each] = getattr(a, each)[: self._count(counter)]
         parts["gaps"] = parts["gaps"][:, : self._gaps_used()]
         parts["members"] = a.members
-        parts["sightings"] = a.sightings[a.sightings["domain"] >= 0]
+        parts["sightings"] = a.sightings[: self._count("sightings")]
         return parts
 
     def to_bytes(self) -> bytes:
@@ -489,16 +489,15 @@ class DecoderState:
         named = {name: list(part.dtype.names) for name, part in parts.items() if part.dtype.names}
         head = json.dumps({"sightings": len(self.arrays.sightings), "fields": named, "registry": self._registry,
                            "parts": {name: list(part.shape) for name, part in parts.items()}}).encode()
-        body = b"".join(np.ascontiguousarray(part).tobytes() for part in parts.values())
-        check = zlib.crc32(body, zlib.crc32(head))
-        return _MAGIC + len(head).to_bytes(4, "little") + check.to_bytes(4, "little") + head + body
+        pieces: list[Any] = [head, *(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data for part in parts.values())]
+        return b"".join((_MAGIC, len(head).to_bytes(4, "little"), _check(*pieces), *pieces))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> DecoderState:
         """Read what `to_bytes` made. Raises DamagedFile."""
         size = int.from_bytes(data[8:12], "little")
         if data[:8] != _MAGIC or len(data) < 16 + size or (
-                zlib.crc32(data[16:]) != int.from_bytes(data[12:16], "little")):
+                _check(memoryview(data)[16:]) != data[12:16]):
             raise DamagedFile("the decoder's saved state is damaged or of another version",
                               "decode the journal again from its first block kept")
         state = cls()
@@ -522,8 +521,8 @@ class DecoderState:
             raise ValueError(f"{len(data) - at} octets more than its parts hold")
         sightings, size = loaded.pop("sightings"), int(head["sightings"])
         self._check_parts(loaded)
-        if size & (size - 1) or not 2 * len(sightings) <= size <= SIGHTINGS_SIZE_MAX:
-            raise ValueError(f"{len(sightings)} sightings in {size} places")
+        if size & (size - 1) or not len(sightings) <= size <= SIGHTINGS_SIZE_MAX or size < SIGHTINGS_MIN:
+            raise ValueError(f"{len(sightings)} sightings in room for {size}")
         changed = {}
         for name, part in loaded.items():
             room = len(getattr(self.arrays, name))
@@ -565,8 +564,8 @@ def _by_name(part: layout.Rows, kind: np.dtype[Any]) -> layout.Rows:
     return rows
 
 
-_UNKNOWN = {"accept": admission.ACCEPT, "quarantine": admission.QUARANTINE, "refuse": admission.REFUSE}
-_REPEATED = {"registry": plans.ANY, "first": plans.FIRST, "last": plans.LAST}
+_UNKNOWN = {"accept": codes.ACCEPT, "quarantine": codes.QUARANTINE, "refuse": codes.REFUSE}
+_REPEATED = {"registry": codes.ANY, "first": codes.FIRST, "last": codes.LAST}
 PORTION = 65_536
 """Sets, a quarter of the rows, or changes, that one pass over a journal block collects before it decodes them."""
 

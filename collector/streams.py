@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from collector import counters as places_of
 from collector.counters import Places
+from collector.kernels import codes
 from collector.kernels import streams as kernels
 from collector.settings import Collector
 from core import clock
@@ -215,7 +216,7 @@ class Cutter:
             if kernels.put_entry(self._place, octets, 0, len(octets), about, ends, self._buffer.body, self._buffer.words):
                 break
             self.hand_over()
-        if flags & (kernels.STREAM_MALFORMED | kernels.STREAM_CUT):
+        if flags & (codes.STREAM_MALFORMED | codes.STREAM_CUT):
             self._faulted += 1
             self._counters[places_of.STREAM_RECEIVED] += 1
             self._counters[places_of.STREAM_OCTETS] += len(octets)
@@ -242,7 +243,7 @@ class Cutter:
 
 def end_all(cutter: Cutter, counters: Places) -> None:
     """Note that the sessions which a killed receiver left open are over."""
-    cutter.mark(np.zeros(kernels.SESSION_SIZE, np.int64), np.frombuffer(NO_ADDRESS * 2, np.uint8).copy(), kernels.SESSIONS_LOST)
+    cutter.mark(np.zeros(kernels.SESSION_SIZE, np.int64), np.frombuffer(NO_ADDRESS * 2, np.uint8).copy(), codes.SESSIONS_LOST)
     counters[places_of.SESSIONS_JOURNALED] = 0
 
 
@@ -337,7 +338,7 @@ class Streams(threading.Thread):
                 if session.shaking or self._cutter.is_spare or not self._read(session):
                     break
             if session.socket.fileno() >= 0:
-                self._end(session, kernels.STREAM_CUT if session.pending else 0, session.pending)
+                self._end(session, codes.STREAM_CUT if session.pending else 0, session.pending)
         self._cutter.hand_over()
         self._selector.close()
 
@@ -381,7 +382,7 @@ class Streams(threading.Thread):
         about = np.zeros(kernels.SESSION_SIZE, np.int64)
         about[kernels.SOURCE_PORT], about[kernels.PORT], about[kernels.NUMBER] = peer[1], listener.port, number
         about[kernels.FAMILY] = 6 if ":" in listener.host else 4
-        about[kernels.FLAGS] = kernels.SESSION_BEGINS
+        about[kernels.FLAGS] = codes.SESSION_BEGINS
         try:
             made.setblocking(False)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -445,10 +446,10 @@ class Streams(threading.Thread):
             self._counters[places_of.SESSIONS_BROKEN] += 1
             self._complaints.note("a session was closed: what it sends is no IPFIX", address=format_address(session.peer),
                                   begins=rest[: kernels.HEADER_SIZE].tobytes().hex(" "))
-            self._end(session, kernels.STREAM_MALFORMED, rest[: kernels.HEADER_SIZE].tobytes())
+            self._end(session, codes.STREAM_MALFORMED, rest[: kernels.HEADER_SIZE].tobytes())
             return False
         if ended:
-            self._end(session, kernels.STREAM_CUT if len(rest) else 0, rest.tobytes())
+            self._end(session, codes.STREAM_CUT if len(rest) else 0, rest.tobytes())
             return False
         self._keep(session, rest.tobytes())
         if more:
@@ -483,7 +484,7 @@ class Streams(threading.Thread):
             self._complaints.note("a session was closed: unfinished messages take too much room",
                                   address=format_address(slowest.peer))
             self._counters[places_of.SESSIONS_IDLE] += 1
-            self._end(slowest, kernels.STREAM_CUT, slowest.pending)
+            self._end(slowest, codes.STREAM_CUT, slowest.pending)
 
     # ending -----------------------------------------------------------------------------------------------------------
     def _end(self, session: _Session, flags: int = 0, evidence: bytes = b"") -> None:
@@ -502,7 +503,7 @@ class Streams(threading.Thread):
         session.socket.close()
         if session.begun or flags:
             octets = np.frombuffer(evidence[:EVIDENCE_MAX], np.uint8).copy()
-            self._cutter.mark(session.about, session.ends, kernels.SESSION_ENDS | flags, octets)
+            self._cutter.mark(session.about, session.ends, codes.SESSION_ENDS | flags, octets)
         if session.begun:
             session.begun = False
             self._counters[places_of.SESSIONS_JOURNALED] -= 1
@@ -517,7 +518,7 @@ class Streams(threading.Thread):
                 self._fail_handshake(session, f"not done within {self._settings.handshake_seconds_max} s")
             elif now - session.touched > idle_ns:
                 self._counters[places_of.SESSIONS_IDLE] += 1
-                self._end(session, kernels.STREAM_CUT if session.pending else 0, session.pending)
+                self._end(session, codes.STREAM_CUT if session.pending else 0, session.pending)
         if self._deaf:
             self._hear(True)
 

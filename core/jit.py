@@ -152,7 +152,7 @@ def kernel(function: Kernel) -> Kernel:
 
 
 def inline_kernel(function: Kernel) -> Kernel:
-    """A small step of a kernel in the same file, always merged into its caller by LLVM."""
+    """A small step of other kernels, always merged into its caller by LLVM."""
     return _compile(function, forceinline=True)
 
 
@@ -170,10 +170,12 @@ def _load(width: int, big_endian: bool) -> Kernel:
     import numpy as np
 
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # as tests run kernels to see what coverage they have
-        order: Any = "big" if big_endian else "little"
-        if width == 8 and not big_endian:
-            return lambda data, at: np.uint64(int.from_bytes(data[at : at + 8].tobytes(), order))
-        return lambda data, at: np.int64(np.uint64(int.from_bytes(data[at : at + width].tobytes(), order)).astype(np.int64))
+        def slow(data: Any, at: Any) -> Any:  # octet by octet: an index outside is found
+            octets = bytes(int(data[at + k]) for k in range(width))
+            value = int.from_bytes(octets, "big" if big_endian else "little")
+            return np.uint64(value) if width == 8 and not big_endian else np.uint64(value).astype(np.int64)
+
+        return slow
 
     from llvmlite import ir
     from numba.core import types

@@ -98,8 +98,9 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{randomness.token(6)}.tmp")
 
 
-def write_whole(path: Path, data: Buffer, *, private: bool = False) -> str:
-    """Write `data` as `path`, replacing what was there; returns the SHA-256. After a crash the file is old or new, whole.
+def write_whole(path: Path, data: Buffer, *, private: bool = False, fast: bool = False) -> str:
+    """Write `data` as `path`, replacing what was there; returns its SHA-256, or `fast` its XXH3-128. After a crash the file
+    is old or new, whole.
 
     `private`: readable by its owner only.
     """
@@ -117,7 +118,7 @@ def write_whole(path: Path, data: Buffer, *, private: bool = False) -> str:
     except OSError as error:
         _file_system.remove(temporary)
         raise explain(error, path) from error
-    return hashlib.sha256(data).hexdigest()
+    return xxhash.xxh3_128_hexdigest(data) if fast else hashlib.sha256(data).hexdigest()
 
 
 def finish_whole(temporary: Path, path: Path) -> str:

@@ -260,10 +260,12 @@ class _Source:
             offset += len(piece) - len(magic) + 1
         return None
 
-    def blocks(self, next_block: int, *, with_bodies: bool) -> Iterator[Block | tuple[int, int, str, BlockHead | None]]:
+    def blocks(self, next_block: int, *, with_bodies: bool,
+               room: Octets | None = None) -> Iterator[Block | tuple[int, int, str, BlockHead | None]]:
         """From `offset` on: blocks with a number not below `next_block`, and damage as (offset, size, what, head).
 
-        Ends where nothing good follows; `offset` is there then, and a later call goes on.
+        Bodies lie in `room`, each instead of the one before it, or in memory of their own. Ends where nothing good follows;
+        `offset` is there then, and a later call goes on.
         """
         while True:
             start = self.offset
@@ -276,7 +278,7 @@ class _Source:
                 end = start + HEADER_SIZE + length
                 if os.fstat(self._descriptor).st_size < end:
                     return  # torn, or being written at this moment; nothing inside it is taken for a header
-                body = self._body(start, length) if with_bodies and head.number >= next_block else None
+                body = self._body(start, length, room) if with_bodies and head.number >= next_block else None
                 if body is None or xxhash.xxh3_64_intdigest(body.data) == checksum:
                     self.offset = end
                     if head.number >= next_block:
@@ -289,8 +291,8 @@ class _Source:
             self.offset = good
             yield start, good - start, what, head
 
-    def _body(self, start: int, length: int) -> Octets:
-        body = np.empty(length // 8, np.uint64).view(np.uint8)  # kernels read it by words
+    def _body(self, start: int, length: int, room: Octets | None) -> Octets:
+        body = room[:length] if room is not None else np.empty(length // 8, np.uint64).view(np.uint8)  # kernels read words
         got = os.preadv(self._descriptor, [body.data], start + HEADER_SIZE) if length else 0
         return body[:got]
 
@@ -298,11 +300,13 @@ class _Source:
 class JournalReader:
     """Reads the blocks of one collector in order, and goes on when there are more; it never writes."""
 
-    def __init__(self, journal: Path, collector: str, next_block: int = 0) -> None:
-        """`next_block` is the number of the first block wanted."""
+    def __init__(self, journal: Path, collector: str, next_block: int = 0, *, one_at_a_time: bool = False) -> None:
+        """`next_block` is the number of the first block wanted. `one_at_a_time`: a body holds until the next block is asked
+        for, and takes no fresh memory."""
         self._folder = folder_of(journal, collector)
         self._next_block = next_block
         self._source: _Source | None = None
+        self._room = np.empty(BODY_SIZE_MAX // 8, np.uint64).view(np.uint8) if one_at_a_time else None
         self.damage: list[Damage] = []
         """What was skipped so far."""
 
@@ -333,7 +337,7 @@ class JournalReader:
     def _of_file(self, with_bodies: bool) -> Iterator[Block]:
         assert self._source is not None, "a file is open"
         broken: tuple[int, int, str, BlockHead | None] | None = None
-        for found in self._source.blocks(self._next_block, with_bodies=with_bodies):
+        for found in self._source.blocks(self._next_block, with_bodies=with_bodies, room=self._room):
             if not isinstance(found, Block):
                 broken = (broken[0], found[0] + found[1] - broken[0], broken[2], None) if broken else found
                 continue

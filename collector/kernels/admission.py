@@ -6,11 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from collector.kernels.codes import ACCEPT, ANY, DOMAIN_UNKNOWN, EXPORTER_UNKNOWN
 from core.jit import kernel
-
-ANY = 0
-EXPORTER_UNKNOWN, DOMAIN_UNKNOWN, RATE_LIMITED = 1, 2, 3  # why a datagram is refused
-ACCEPT, QUARANTINE, REFUSE = 0, 1, 2  # what is done with unknown exporters
 
 
 @kernel

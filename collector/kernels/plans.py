@@ -9,26 +9,52 @@ from typing import Any
 
 import numpy as np
 
+from collector.kernels.codes import ANY, BY_INSTANT, BY_UPTIME, LAST, PACKET_VERDICT, VARIABLE
+from collector.kernels.elements import (
+    ADDRESSES,
+    ADDRESSES_END,
+    DESTINATION4,
+    DESTINATION6,
+    DESTINATION_PORT,
+    DURATION_MS,
+    END_MS,
+    END_UPTIME,
+    FIREWALL_EVENT,
+    FIRST_COUNTER,
+    FIRST_SECTION,
+    INITIALISED,
+    INITIATOR_OCTETS,
+    LAST_COUNTER,
+    LAST_SECTION,
+    LAYER2_OCTETS,
+    NAT_EVENT,
+    NOTED,
+    NOTED_END,
+    OCTETS,
+    OUT_OCTETS,
+    OUTSIDE4,
+    OUTSIDE6,
+    PACKET_INTERVAL,
+    POPULATION,
+    PORT_FIRST,
+    RANDOM_INTERVAL,
+    RESPONDER_OCTETS,
+    REVERSE_OCTETS,
+    SAMPLE_SIZE,
+    SAMPLING_INTERVAL,
+    SOURCE4,
+    SOURCE6,
+    SOURCE_PORT,
+    START_MS,
+    START_UPTIME,
+    TCP_DESTINATION_PORT,
+    TOTAL_LAYER2,
+    TOTAL_OCTETS,
+    UDP_SOURCE_PORT,
+)
 from core.jit import inline_kernel, kernel
 
-VARIABLE = 65_535
 MESSAGE_MAX = 32_767  # octets of a record that a datagram can hold whole, and that a place can name
-BY_UPTIME, BY_INSTANT = 1, 2  # kinds of plain plans
-ANY, FIRST, LAST = 0, 1, 2  # which of equal elements counts: as the registry says, or by setting
-PACKET_VERDICT = 3
-
-# Slots of the registry that plans are judged by; the full list is in `rows` and `reports`.
-OCTETS, SOURCE_PORT, DESTINATION_PORT, SOURCE4, DESTINATION4, SOURCE6, DESTINATION6 = 1, 6, 7, 13, 14, 17, 19
-ADDRESSES, ADDRESSES_END = 13, 25
-START_UPTIME, END_UPTIME, START_MS, END_MS, DURATION_MS = 25, 26, 29, 30, 35
-UDP_SOURCE_PORT, TCP_DESTINATION_PORT = 63, 66
-INITIALISED, SAMPLING_INTERVAL, RANDOM_INTERVAL, PACKET_INTERVAL = 37, 46, 47, 48
-SAMPLE_SIZE, POPULATION = 50, 51
-OUT_OCTETS, INITIATOR_OCTETS, RESPONDER_OCTETS, LAYER2_OCTETS, TOTAL_OCTETS, REVERSE_OCTETS = 54, 56, 57, 60, 61, 70
-FIREWALL_EVENT, NAT_EVENT, TOTAL_LAYER2, PORT_FIRST, OUTSIDE4, OUTSIDE6 = 83, 84, 85, 96, 100, 101
-FIRST_COUNTER, LAST_COUNTER = 103, 110
-NOTED, NOTED_END = 96, 112  # values that are noted for `reports`; no flow has them
-FIRST_SECTION, LAST_SECTION = 120, 123  # a piece of a packet: its octets, not a number
 
 
 @kernel

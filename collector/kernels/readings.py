@@ -18,8 +18,9 @@ CLOCK_MOVED, QUARANTINED = 1, 8
 IN, OUT = 0, 1
 OWNERS, RATES, INTERFACES = 0, 1, 2
 """Places of `used`."""
-OCTETS, OCTETS_RAW, PACKETS, SAMPLES, FLOWS, LONGEST, SUMS = range(7)
-"""Places of a row of `sums`."""
+PIECE = 128
+RECENT = 1024
+"""Rows of interfaces that are found again without a look into the hash table."""
 
 
 @inline_kernel
@@ -126,71 +127,100 @@ def interface_of(key: int, slot: int, side: int, out: Any) -> Any:
 
 
 @inline_kernel
-def add_sums(out: Any, index: int, sums: Any, side: int) -> None:
-    """Add what has gathered for an interface to its row, and begin anew."""
-    if sums[side, FLOWS] > 0:
+def count_flow(out: Any, recent: Any, key: int, slot: int, side: int, octets: int, octets_raw: int, packets: int, sampled: int,
+               duration: int) -> None:
+    """Add a flow to the row of an interface. `recent` remembers where the last ones of its kind went."""
+    place = (key >> 1) & (RECENT - 1)
+    index = recent[place]
+    seen = out.interfaces[index]
+    if seen["key"] != key or seen["slot"] != slot or index < 2:
+        index = interface_of(key, slot, side, out)
+        recent[place] = index
         seen = out.interfaces[index]
-        seen["octets"] = total(seen["octets"], sums[side, OCTETS])
-        seen["octets_raw"] = total(seen["octets_raw"], sums[side, OCTETS_RAW])
-        seen["packets"] = total(seen["packets"], sums[side, PACKETS])
-        seen["samples"] = total(seen["samples"], sums[side, SAMPLES])
-        seen["flows"] += sums[side, FLOWS]
-        seen["longest"] = max(seen["longest"], sums[side, LONGEST])
-        for k in range(SUMS):
-            sums[side, k] = 0
+    seen["octets"] = total(seen["octets"], octets)
+    seen["octets_raw"] = total(seen["octets_raw"], octets_raw)
+    seen["packets"] = total(seen["packets"], packets)
+    seen["samples"] = total(seen["samples"], sampled)
+    seen["flows"] += 1
+    seen["longest"] = max(seen["longest"], duration)
+
+
+@inline_kernel
+def is_like(flows: Any, i: int, first: int) -> Any:
+    return (flows.exporter[i, 0] == flows.exporter[first, 0] and flows.exporter[i, 1] == flows.exporter[first, 1]
+            and flows.domain[i] == flows.domain[first] and flows.export_protocol[i] == flows.export_protocol[first]
+            and flows.rate_numerator[i] == flows.rate_numerator[first]
+            and flows.rate_denominator[i] == flows.rate_denominator[first]
+            and flows.rate_source[i] == flows.rate_source[first] and flows.flags[i] == flows.flags[first])
 
 
 @kernel
-def read_flows(flows: Any, out: Any, sums: Any) -> None:
-    """Add every flow to the rows of its exporter, of its sampling rate and of its two interfaces.
+def stretch(flows: Any, first: int) -> int:
+    """Up to where flows are of one exporter, one sampling rate and one set of flags. What goes on is compared in pieces, as
+    vectors."""
+    high, low, domain = flows.exporter[first, 0], flows.exporter[first, 1], flows.domain[first]
+    protocol, source, flags = flows.export_protocol[first], flows.rate_source[first], flows.flags[first]
+    numerator, denominator = flows.rate_numerator[first], flows.rate_denominator[first]
+    at = first + 1
+    tried = min(first + PIECE // 4, flows.start.size)
+    while at < tried:
+        if not is_like(flows, at, first):
+            return at
+        at += 1
+    while at < flows.start.size:
+        stop = min(at + PIECE, flows.start.size)
+        differs = False
+        for i in range(at, stop):
+            differs |= (flows.exporter[i, 0] != high) | (flows.exporter[i, 1] != low)
+        for i in range(at, stop):
+            differs |= (flows.domain[i] != domain) | (flows.rate_numerator[i] != numerator)
+        for i in range(at, stop):
+            differs |= (flows.rate_denominator[i] != denominator) | (flows.flags[i] != flags)
+        for i in range(at, stop):
+            differs |= (flows.export_protocol[i] != protocol) | (flows.rate_source[i] != source)
+        if differs:
+            break
+        at = stop
+    while at < flows.start.size and is_like(flows, at, first):
+        at += 1
+    return at
 
-    What follows one another is often of one interface: it gathers in `sums` first.
-    """
-    owner = rate = np.int64(0)
+
+@kernel
+def read_flows(flows: Any, out: Any, recent: Any) -> None:
+    """Add every flow to the rows of its exporter, of its sampling rate and of its two interfaces."""
+    first = 0
     slot = np.int64(0)
-    into = outof = np.int64(0)
-    into_key = outof_key = into_slot = outof_slot = np.int64(-1)
-    for i in range(flows.start.size):
-        known = i > 0
-        if not (known and flows.exporter[i, 0] == flows.exporter[i - 1, 0] and flows.exporter[i, 1] == flows.exporter[i - 1, 1]
-                and flows.domain[i] == flows.domain[i - 1] and flows.export_protocol[i] == flows.export_protocol[i - 1]):
-            owner = owner_of(flows, i, out)
-            known = False
-        if not (known and flows.rate_numerator[i] == flows.rate_numerator[i - 1]
-                and flows.rate_denominator[i] == flows.rate_denominator[i - 1]
-                and flows.rate_source[i] == flows.rate_source[i - 1]):
-            rate = rate_of(flows, i, owner, out)
-        out.rates[rate]["flows"] += 1
-        end = flows.end[i]
-        duration = end - flows.start[i]
+    while first < flows.start.size:
+        stop = stretch(flows, first)
+        count = stop - first
+        owner = owner_of(flows, first, out)
+        out.rates[rate_of(flows, first, owner, out)]["flows"] += count
         row = out.owners[owner]
-        row["flows"] += 1
-        row["longest"] = max(row["longest"], duration)
-        if flows.flags[i] & (CLOCK_MOVED | QUARANTINED):
-            row["clock_moved"] += (flows.flags[i] & CLOCK_MOVED) != 0
-            row["quarantined"] += (flows.flags[i] & QUARANTINED) != 0
-        if not slot <= end < slot + SLOT_MS:
-            slot = end - end % SLOT_MS
-        observed = np.int64(min(flows.flow_direction[i], 2))
-        common = (owner << 35) | (observed << 1)
-        key = common | (np.int64(flows.input_interface[i]) << 3) | IN
-        if key != into_key or slot != into_slot:
-            add_sums(out, into, sums, IN)
-            into, into_key, into_slot = interface_of(key, slot, IN, out), key, slot
-        key = common | (np.int64(flows.output_interface[i]) << 3) | OUT
-        if key != outof_key or slot != outof_slot:
-            add_sums(out, outof, sums, OUT)
-            outof, outof_key, outof_slot = interface_of(key, slot, OUT, out), key, slot
-        octets = scaled(flows.octets[i], flows.rate_numerator[i], flows.rate_denominator[i])
-        packets = scaled(flows.packets[i], flows.rate_numerator[i], flows.rate_denominator[i])
-        octets_raw, packets_raw = np.int64(max(flows.octets[i], 0)), np.int64(max(flows.packets[i], 0))
-        sampled = packets_raw if flows.rate_numerator[i] != flows.rate_denominator[i] else np.int64(0)
-        for side in range(2):
-            sums[side, OCTETS] = total(sums[side, OCTETS], octets)
-            sums[side, OCTETS_RAW] = total(sums[side, OCTETS_RAW], octets_raw)
-            sums[side, PACKETS] = total(sums[side, PACKETS], packets)
-            sums[side, SAMPLES] = total(sums[side, SAMPLES], sampled)
-            sums[side, FLOWS] += 1
-            sums[side, LONGEST] = max(sums[side, LONGEST], duration)
-    add_sums(out, into, sums, IN)
-    add_sums(out, outof, sums, OUT)
+        row["flows"] += count
+        row["clock_moved"] += count if flows.flags[first] & CLOCK_MOVED else 0
+        row["quarantined"] += count if flows.flags[first] & QUARANTINED else 0
+        numerator, denominator = flows.rate_numerator[first], flows.rate_denominator[first]
+        is_sampled = numerator != denominator
+        longest = np.int64(0)
+        for i in range(first, stop):
+            end = flows.end[i]
+            duration = end - flows.start[i]
+            longest = max(longest, duration)
+            if not slot <= end < slot + SLOT_MS:
+                slot = end - end % SLOT_MS
+            octets_raw, packets_raw = np.int64(max(flows.octets[i], 0)), np.int64(max(flows.packets[i], 0))
+            octets, packets, sampled = octets_raw, packets_raw, np.int64(0)
+            if is_sampled:
+                octets = scaled(octets_raw, numerator, denominator)
+                packets = scaled(packets_raw, numerator, denominator)
+                sampled = packets_raw
+            elif octets > COUNT_MAX or packets > COUNT_MAX:
+                octets, packets = min(octets, np.int64(COUNT_MAX)), min(packets, np.int64(COUNT_MAX))
+            common = (owner << 35) | (np.int64(min(flows.flow_direction[i], 2)) << 1)
+            key = common | (np.int64(flows.input_interface[i]) << 3)
+            count_flow(out, recent[IN], key | IN, slot, IN, octets, octets_raw, packets, sampled, duration)
+            key = common | (np.int64(flows.output_interface[i]) << 3)
+            count_flow(out, recent[OUT], key | OUT, slot, OUT, octets, octets_raw, packets, sampled, duration)
+        row["longest"] = max(row["longest"], longest)
+        first = stop

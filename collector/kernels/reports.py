@@ -10,31 +10,35 @@ from typing import Any
 
 import numpy as np
 
+from collector.kernels.codes import INSTANT_MAX, VARIABLE
+from collector.kernels.elements import (
+    EXPORTED_MESSAGES,
+    EXPORTED_OCTETS,
+    EXPORTED_RECORDS,
+    IGNORED_OCTETS,
+    IGNORED_PACKETS,
+    NAT_EVENT,
+    NOT_SENT_FLOWS,
+    NOT_SENT_PACKETS,
+    OBSERVED_MS,
+    OBSERVED_S,
+    OUTSIDE4,
+    OUTSIDE6,
+    PORT_COUNT,
+    PORT_FIRST,
+    PORT_LAST,
+    PORT_STEP,
+    PROTOCOL,
+    SOURCE4,
+    SOURCE6,
+)
+from collector.kernels.fields import load_unsigned
 from core.jit import inline_kernel, kernel
 
-# Values that the scan notes for the reports; no flow has them. Addresses of IPv6 take two slots.
-PORT_FIRST, PORT_LAST, PORT_STEP, PORT_COUNT, OUTSIDE4, OUTSIDE6 = 96, 97, 98, 99, 100, 101
-EXPORTED_OCTETS, EXPORTED_MESSAGES, EXPORTED_RECORDS, IGNORED_PACKETS, IGNORED_OCTETS = 103, 104, 105, 106, 107
-NOT_SENT_FLOWS, NOT_SENT_PACKETS, NOT_SENT_OCTETS = 108, 109, 110
-
 COUNTERS = 8  # EXPORTED_OCTETS and what follows it
-
-# Slots of flows that reports look at too: the values of `rows`, held together by a test
-PROTOCOL, SOURCE4, SOURCE6, OBSERVED_MS, OBSERVED_S, NAT_EVENT = 3, 13, 17, 38, 39, 84
-
 ALLOCATED, FREED = 1, 2  # events of a port block
-VARIABLE = 65_535
-INSTANT_MAX = 1 << 60
 COUNT_MAX = 1 << 62
 SCOPES_MAX = 64  # scopes of one domain whose counts are told apart
-
-
-@inline_kernel
-def load_unsigned(data: Any, at: int, length: int) -> Any:
-    value = np.int64(0)
-    for k in range(length):
-        value = (value << 8) | np.int64(data[at + k])
-    return value
 
 
 @inline_kernel

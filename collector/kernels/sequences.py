@@ -18,12 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from collector.kernels.codes import SFLOW, V9, WORD
 from core.jit import inline_kernel, kernel
 
 DATAGRAM, SETTLED = 0, 1  # kinds of notes
-WORD = 0xFFFFFFFF
 HALF = 1 << 31
-V9, SFLOW = 9, 105
 
 REBOOT_MS = 60_000  # a boot time that moves by more than this, seen from both clocks, is another boot
 LATE_DATAGRAMS = 64  # so long after a start are late ones of the epoch before looked for

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from collector.kernels.codes import TCP
 from core.jit import inline_kernel, kernel, load_be16, load_le64
 
 WHOLE, FULL, MALFORMED = range(3)
@@ -24,9 +25,6 @@ HEADER_SIZE = 4
 """Octets of a message that must be there before it can be judged: version and length."""
 MESSAGE_MIN = 16
 VERSION = 10
-TCP = 6
-SESSION_BEGINS, SESSION_ENDS, STREAM_MALFORMED, STREAM_CUT, SESSIONS_LOST = 2, 4, 8, 16, 32
-"""Flags of an entry, as the decoder's scan knows them."""
 
 
 @inline_kernel

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from collector.kernels.codes import IN_USE
 from core.jit import inline_kernel, kernel
-
-IN_USE = 0
 
 
 @inline_kernel
@@ -47,6 +46,12 @@ def payload_hash(words: Any, first: int, length: int, seed: Any) -> Any:
     high = mixed(one + (three ^ (two << np.uint64(32))) + (two >> np.uint64(7)))
     low = mixed(two + mixed(four) + (one << np.uint64(17)) + (three >> np.uint64(9)))
     return mixed(high ^ mixed(four)), mixed(low ^ three)
+
+
+@inline_kernel
+def sighting_tag(first: Any) -> Any:
+    """What a place of the table of sightings holds of a hash: bits that did not choose the place."""
+    return np.int64(first >> np.uint64(59))
 
 
 @inline_kernel

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from collector.kernels.codes import FAULTED, FLOW, NOT_A_FLOW
 from core.jit import kernel
-
-FLOW, NOT_A_FLOW, FAULTED = 1, 2, 3
 
 
 @kernel

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from collector.kernels.codes import ENTRY_HEADER, WORD
 from core.jit import kernel
 
 FULL, DRAINED, CLOSED, EMPTY, BAD = range(5)
@@ -19,9 +20,7 @@ entry reaches beyond its block (`state[CHOSEN]` says whose)."""
 CHOSEN, USED, COUNT = 0, 1, 2
 """Places in `state`: the member it came back for; octets and datagrams of the body so far."""
 
-ENTRY_HEADER = 56
 MEMBER_SHIFT = 24  # octet 19 of an entry lies so in its third word
-WORD = 0xFFFFFFFF
 
 
 @kernel

@@ -7,27 +7,52 @@ from typing import Any
 
 import numpy as np
 
+from collector.kernels.codes import ENDED, FREE, IN_USE, PROBES_MAX, SIGHTING_SHIFT
+from collector.kernels.tables import sighting_tag
 from core.jit import inline_kernel, kernel
 
-IN_USE, ENDED, RECYCLED, FREE = 0, 1, 2, 3
 SERIALS_APART = 1 << 21
 """More than any duplicate window: what a row saw before is no copy of what it sees for its next owner."""
 
 
 @kernel
-def insert_sightings(rows: Any, table: Any) -> None:
-    """Enter `rows` into the (empty) open-addressing array `table`."""
+def insert_sightings(rows: Any, count: int, table: Any) -> None:
+    """Enter rows[:count] into the (empty) open-addressing array of their numbers."""
     mask = len(table) - 1
-    for i in range(len(rows)):
-        at = np.int64(rows[i]["first"] & np.uint64(mask))
-        while table[at]["domain"] >= 0:
+    for i in range(count):
+        home = np.int64(rows[i]["first"] & np.uint64(mask))
+        at = home
+        for _ in range(PROBES_MAX):
+            if table[at] == 0:
+                break
             at = (at + 1) & mask
-        table[at]["first"] = rows[i]["first"]
-        table[at]["second"] = rows[i]["second"]
-        table[at]["domain"] = rows[i]["domain"]
-        table[at]["serial"] = rows[i]["serial"]
-        table[at]["received"] = rows[i]["received"]
-        table[at]["members"] = rows[i]["members"]
+        if table[at] != 0:
+            at = home
+        table[at] = (sighting_tag(rows[i]["first"]) << SIGHTING_SHIFT) | (i + 1)
+
+
+@kernel
+def keep_sightings(state: Any, newest: int, window: int, copies_ms: int, twins_ms: int) -> Any:
+    """Forget the sightings that lie outside the window, close the holes; how many are left, and the arrival of the newest
+    that is forgotten (a very old instant if none is)."""
+    kept = np.int64(0)
+    horizon = np.int64(-(2**62))
+    for i in range(state.counts[0]["sightings"]):
+        row = state.sightings[i]
+        age = newest - row["received"]
+        near = age <= copies_ms and state.domains[row["domain"]]["serial"] - row["serial"] <= window
+        if near or age <= twins_ms:
+            place = state.sightings[kept]
+            place["first"] = row["first"]
+            place["second"] = row["second"]
+            place["domain"] = row["domain"]
+            place["serial"] = row["serial"]
+            place["received"] = row["received"]
+            place["members"] = row["members"]
+            kept += 1
+        else:
+            horizon = max(horizon, row["received"])
+    return kept, horizon
 
 
 @kernel

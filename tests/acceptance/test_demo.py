@@ -86,7 +86,9 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_an_interrupted_demo_leaves_nothing_broken(tmp_path: Path) -> None:
     home = tmp_path / "home"
     command = [sys.executable, "-m", "cli", "--home", str(home), "demo"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                               # a shell's background job has SIGINT ignored, and its children inherit that
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     patience = time.monotonic() + 300
     while not _is_sending(home) and process.poll() is None and time.monotonic() < patience:
         time.sleep(0.01)

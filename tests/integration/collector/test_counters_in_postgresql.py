@@ -14,8 +14,9 @@ import pytest
 import sqlalchemy as sa
 from journal_bodies import NOW_MS, Datagram, body_of
 
-from collector import listing, segments, worker
+from collector import commits, listing, segments
 from collector.decoder import Decoder
+from collector.segment_builder import SegmentBuilder
 from collector.settings import CollectorSettings
 from core import tables
 from core.addresses import parse_address
@@ -68,12 +69,12 @@ def test_counters_are_stored_once_and_thinned(home: Home) -> None:
     readings = [(1_000, 10), (20_000, 2**64 - 2), (61_000, 30), (20_000, 99), (40_000, 2**63)]
     for block, (at, octets) in enumerate(readings):
         payload = f.sflow(f.counter_sample(f.interface_counters(7, octets, 1)), f.drop_sample(), sequence=block)
-        builder = segments.SegmentBuilder(home, "one", "digest")
+        builder = SegmentBuilder(home, "one", "digest")
         builder.add(decoder.feed(body_of([Datagram(payload, minute + at)]), block, builder.columns), block)
         segment = builder.write()
         with sql.transaction(sql.engine(home)) as connection:
             segments.register(connection, [segment], 1)
-            worker.write_exporters(connection, "one", decoder.state.exporters())
+            commits.write_exporters(connection, "one", decoder.state.exporters())
     with sql.reading(sql.engine(home)) as connection:
         rows = connection.execute(sa.select(tables.interface_counter).order_by(tables.interface_counter.c.at)).all()
     found = [(row.interface, row.at - minute, row.in_octets, row.source, row.segment_id) for row in rows]

@@ -17,7 +17,7 @@ from stream_home import Receiving, entries_of, make_home, receiving, wait_until
 from collector import authority, streams
 from collector.certificates import Watched, client_context, server_context
 from collector.counters import SESSIONS_JOURNALED, open_counters
-from collector.kernels import streams as kernels
+from collector.kernels import codes
 from collector.receiver import parse_listen
 from collector.settings import Collector
 from core.actor import Actor
@@ -25,8 +25,8 @@ from core.errors import RatemillError, SettingsError, UsageError
 from storage import files
 from storage.home import Home
 
-BEGINS, ENDS, MALFORMED, CUT, LOST = (kernels.SESSION_BEGINS, kernels.SESSION_ENDS, kernels.STREAM_MALFORMED,
-                                      kernels.STREAM_CUT, kernels.SESSIONS_LOST)
+BEGINS, ENDS, MALFORMED, CUT, LOST = (codes.SESSION_BEGINS, codes.SESSION_ENDS, codes.STREAM_MALFORMED,
+                                      codes.STREAM_CUT, codes.SESSIONS_LOST)
 HELLO = ipfix(framed(2, template(256, BASIC)))
 
 

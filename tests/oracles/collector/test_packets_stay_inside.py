@@ -22,25 +22,25 @@ from harness import ROOT
 from journal_bodies import Datagram, body_of
 
 from collector.decoder import Decoder
-from collector.kernels import samples
+from collector.kernels import counter_samples, packets, samples, sections
 from collector.settings import Collector, CollectorSettings
 
 TCP = f.tcp()
 PLAIN, PLAIN6 = f.ipv4(TCP, options=b"\1" * 8), f.ipv6(f.extension(51) + f.authentication(44) + f.fragment6(6) + TCP, 0)
 ROUTE = b"\x08\0\0\x04\1\2\3\4" + bytes(4)
 PACKETS = [
-    (samples.ETHERNET, f.ethernet(PLAIN, tags=(0x88A8, 0x8100))), (samples.ETHERNET, f.ethernet(PLAIN6, 0x86DD)),
-    (samples.ETHERNET, f.ethernet(f.mpls(PLAIN, 17, 18), 0x8847)),
-    (samples.ETHERNET, f.ethernet(f.mpls(bytes(4) + f.ethernet(PLAIN), 17), 0x8848)),
-    (samples.ETHERNET, f.ethernet(f.pppoe(PLAIN6, 0x57), 0x8864)), (samples.ETHERNET, f.ethernet(f.llc(PLAIN), 48)),
-    (samples.ETHERNET, f.ethernet(f.tunnel(f.vxlan(f.ethernet(PLAIN6, 0x86DD, tags=(0x8100,))), 17))),
-    (samples.ETHERNET, f.ethernet(f.tunnel(f.gre(PLAIN, key=True, sequence=True, sums=True, routing=ROUTE), 47))),
-    (samples.ETHERNET, f.ethernet(f.tunnel(f.gre(f.ethernet(f.mpls(PLAIN, 3), 0x8847), 0x6558), 47))),
-    (samples.ETHERNET, f.ethernet(f.tunnel(f.ipv6(f.ipv4(PLAIN, 4), 4), 41))), (samples.ETHERNET, b"\x81\x00" * 90),
-    (samples.MPLS, f.mpls(PLAIN, 17)), (samples.MPLS, bytes(200)), (samples.MPLS_PAYLOAD, bytes(4) + f.ethernet(PLAIN)),
-    (samples.PPP, b"\xff\x03\x00\x21" + PLAIN), (samples.PPP, b"\x21" + PLAIN), (samples.LLC, f.llc(PLAIN)),
-    (samples.WIFI, f.wifi(f.ethernet(f.llc(PLAIN), 48), 0x88, 0x83, quality=b"\x80\0" + bytes(4))),
-    (samples.IPV4, b"\x4f" + PLAIN[1:]), (samples.IPV6, PLAIN6), (samples.IPV6, b"\x60" + b"\x00\xff" * 70),
+    (packets.ETHERNET, f.ethernet(PLAIN, tags=(0x88A8, 0x8100))), (packets.ETHERNET, f.ethernet(PLAIN6, 0x86DD)),
+    (packets.ETHERNET, f.ethernet(f.mpls(PLAIN, 17, 18), 0x8847)),
+    (packets.ETHERNET, f.ethernet(f.mpls(bytes(4) + f.ethernet(PLAIN), 17), 0x8848)),
+    (packets.ETHERNET, f.ethernet(f.pppoe(PLAIN6, 0x57), 0x8864)), (packets.ETHERNET, f.ethernet(f.llc(PLAIN), 48)),
+    (packets.ETHERNET, f.ethernet(f.tunnel(f.vxlan(f.ethernet(PLAIN6, 0x86DD, tags=(0x8100,))), 17))),
+    (packets.ETHERNET, f.ethernet(f.tunnel(f.gre(PLAIN, key=True, sequence=True, sums=True, routing=ROUTE), 47))),
+    (packets.ETHERNET, f.ethernet(f.tunnel(f.gre(f.ethernet(f.mpls(PLAIN, 3), 0x8847), 0x6558), 47))),
+    (packets.ETHERNET, f.ethernet(f.tunnel(f.ipv6(f.ipv4(PLAIN, 4), 4), 41))), (packets.ETHERNET, b"\x81\x00" * 90),
+    (packets.MPLS, f.mpls(PLAIN, 17)), (packets.MPLS, bytes(200)), (packets.MPLS_PAYLOAD, bytes(4) + f.ethernet(PLAIN)),
+    (packets.PPP, b"\xff\x03\x00\x21" + PLAIN), (packets.PPP, b"\x21" + PLAIN), (packets.LLC, f.llc(PLAIN)),
+    (packets.WIFI, f.wifi(f.ethernet(f.llc(PLAIN), 48), 0x88, 0x83, quality=b"\x80\0" + bytes(4))),
+    (packets.IPV4, b"\x4f" + PLAIN[1:]), (packets.IPV6, PLAIN6), (packets.IPV6, b"\x60" + b"\x00\xff" * 70),
 ]
 
 
@@ -54,13 +54,13 @@ def cuts() -> Iterator[tuple[int, bytes, int]]:
 
 @pytest.mark.parametrize("guard", [b"\0", b"\xff", b"\x45", b"\x60\x11\x04\x2f"])
 def test_octets_around_a_packet_do_not_matter(guard: bytes) -> None:
-    one, two = np.zeros(samples.FOUND, np.int64), np.zeros(samples.FOUND, np.int64)
+    one, two = np.zeros(packets.FOUND, np.int64), np.zeros(packets.FOUND, np.int64)
     for kind, packet, inner in cuts():
         around = np.frombuffer(guard * (80 // len(guard)) + packet + guard * (80 // len(guard)), np.uint8).copy()
         alone = np.frombuffer(bytes(80) + packet, np.uint8).copy()
         one[:] = two[:] = 0
-        samples.read_packet(around, 80, 80 + len(packet), kind, len(packet), inner, one)
-        samples.read_packet(alone, 80, 80 + len(packet), kind, len(packet), inner, two)
+        packets.read_packet(around, 80, 80 + len(packet), kind, len(packet), inner, one)
+        packets.read_packet(alone, 80, 80 + len(packet), kind, len(packet), inner, two)
         assert one.tolist() == two.tolist()
 
 
@@ -109,11 +109,11 @@ def datagrams() -> Iterator[bytes]:
 def digest_of_all(fence: bool) -> str:
     """A hash over what is found in every packet and datagram."""
     digest = hashlib.sha256()
-    found = np.zeros(samples.FOUND, np.int64)
+    found = np.zeros(packets.FOUND, np.int64)
     for kind, packet, inner in cuts():
         data: Any = np.frombuffer(packet + b"\0", np.uint8).copy()
         found[:] = 0
-        samples.read_packet(Fenced(data, 0, len(packet)) if fence else data, 0, len(packet), kind, 1500, inner, found)
+        packets.read_packet(Fenced(data, 0, len(packet)) if fence else data, 0, len(packet), kind, 1500, inner, found)
         digest.update(found.tobytes())
     settings = CollectorSettings(collector=Collector(tunnels="inner"))
     for payload in datagrams():
@@ -128,20 +128,20 @@ def digest_of_all(fence: bool) -> str:
 class Fences:
     """While it lasts, the kernels of samples get data that may only be read in [first, stop); stop 0: no fence."""
 
-    NAMES = ("decode_samples", "decode_packets", "decode_counters")
+    KERNELS = ((samples, "decode_samples"), (sections, "decode_packets"), (counter_samples, "decode_counters"))
 
     def __init__(self, first: int, stop: int) -> None:
         self._first, self._stop = first, stop
-        self._kept = {name: getattr(samples, name) for name in self.NAMES}
+        self._kept = [(module, name, getattr(module, name)) for module, name in self.KERNELS]
 
     def __enter__(self) -> None:
         if self._stop:
-            for name, kernel in self._kept.items():
-                setattr(samples, name, self._fenced(kernel))
+            for module, name, kernel in self._kept:
+                setattr(module, name, self._fenced(kernel))
 
     def __exit__(self, *_: object) -> None:
-        for name, kernel in self._kept.items():
-            setattr(samples, name, kernel)
+        for module, name, kernel in self._kept:
+            setattr(module, name, kernel)
 
     def _fenced(self, kernel: Any) -> Any:
         return lambda data, *rest: kernel(Fenced(data, self._first, self._stop), *rest)

@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from exports import BASIC, NOW_S, basic, flow_sample, framed, ipfix, raw_header, sflow, template, v5, v5_record, v9
 from journal_bodies import Datagram, body_of
 
-from collector import completeness, health, readings, segments, worker
+from collector import commits, completeness, health, readings, segments, sums
 from collector.decoder import Decoder
 from collector.knowledge import Knowledge
+from collector.segment_builder import SegmentBuilder
 from collector.settings import CollectorSettings
 from core import tables
 from core.addresses import parse_address
@@ -35,7 +36,7 @@ def made(folder: Path) -> Home:
 
 def intake_of(*bodies: list[Datagram]) -> list[dict[str, Any]]:
     decoder = Decoder(CollectorSettings())
-    return segments.sum_intake([decoder.feed(body_of(body), block).intake for block, body in enumerate(bodies)])
+    return sums.sum_intake([decoder.feed(body_of(body), block).intake for block, body in enumerate(bodies)])
 
 
 def v5_at(received: int, sequence: int, records: int = 2) -> Datagram:
@@ -75,7 +76,7 @@ def test_loss_of_a_period_is_the_sum_over_domains_by_their_own_unit(tmp_path: Pa
 
 def store(home: Home, bodies: list[list[Datagram]], drops: list[int] | None = None, collector: str = "main") -> int:
     """Decode blocks into one segment and register it; returns its number."""
-    decoder, builder = Decoder(CollectorSettings()), segments.SegmentBuilder(home, collector, "settings")
+    decoder, builder = Decoder(CollectorSettings()), SegmentBuilder(home, collector, "settings")
     with sql.reading(sql.engine(home)) as connection:
         first = (connection.scalar(sa.select(sa.func.max(tables.segment.c.block_last))) or 0) + 1
     for block, body in enumerate(bodies):
@@ -85,8 +86,10 @@ def store(home: Home, bodies: list[list[Datagram]], drops: list[int] | None = No
     segment = builder.write()
     with sql.transaction(sql.engine(home)) as connection:
         segments.register(connection, [segment], segments.next_version(connection, 0, "test", ""))
-        Knowledge(collector).write(connection, decoder.state)
-        worker.write_exporters(connection, collector, worker.exporter_rows(decoder.state).values())
+        knowledge = Knowledge(collector).changes(decoder.state)
+        assert knowledge is not None
+        knowledge.write(connection)
+        commits.write_exporters(connection, collector, commits.exporter_rows(decoder.state).values())
         return int(connection.scalar(sa.select(sa.func.max(tables.segment.c.id))) or 0)
 
 
@@ -150,7 +153,7 @@ def test_quarter_hours_sum_to_the_exporters_counts(seed: int) -> None:
         size = rng.randrange(1, 30)
         intake.append(decoder.feed(body_of(sent[:size]), len(intake)).intake)
         sent = sent[size:]
-    rows = segments.sum_intake(intake)
+    rows = sums.sum_intake(intake)
     (counted,) = decoder.state.exporters()
     assert len(rows) > 5
     assert sum(row["missing"] for row in rows) == counted.missing > 0
@@ -215,9 +218,12 @@ def test_only_changed_templates_are_written_again(tmp_path: Path) -> None:
     for number, sets in enumerate(([template(256, BASIC)], [template(257, BASIC)], [b"\x01\x00\x00\x00"])):
         decoder.feed(body_of([Datagram(ipfix(framed(2, *sets), sequence=0), NOW + number, ROUTER)]), number)
         with sql.transaction(engine) as connection:
-            knowledge.write(connection, decoder.state)
+            changes = knowledge.changes(decoder.state)
+            assert changes is not None
+            changes.write(connection)
             shown.append(list(connection.scalars(sa.select(tables.exporter_template.c.template))))
     assert shown == [[256], [256, 257], [257]]
+    assert knowledge.changes(decoder.state) is None
 
 
 def test_the_longest_flow_shows_the_active_timeout(tmp_path: Path) -> None:

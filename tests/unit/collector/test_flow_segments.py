@@ -14,8 +14,9 @@ import pytest
 from journal_bodies import Datagram, body_of
 from packets import Flow, v5
 
-from collector import segments
+from collector import segments, sums
 from collector.decoder import Decoder
+from collector.segment_builder import SegmentBuilder
 from collector.settings import CollectorSettings
 from core import schemas
 from core.errors import DamagedFile
@@ -54,13 +55,13 @@ def test_slots_are_the_cumulative_split(seed: int) -> None:
         "rate_numerator": (denominator * rng.integers(1, 100, count)).astype(np.uint32),
         "rate_denominator": denominator.astype(np.uint32),
     }
-    assert {row["slot"]: row["octets"] for row in segments.sum_slots(columns)} == _slow_slots(columns)
+    assert {row["slot"]: row["octets"] for row in sums.sum_slots(columns)} == _slow_slots(columns)
 
 
 def test_absurd_counts_are_bounded_and_do_not_wrap() -> None:
     columns = {"start": np.zeros(3, np.int64), "end": np.array([0, 0, 1], np.int64), "octets": np.full(3, 2**47),
                "rate_numerator": np.full(3, 2**32 - 1, np.uint32), "rate_denominator": np.ones(3, np.uint32)}
-    assert segments.sum_slots(columns) == [{"slot": 0, "octets": 2**62}]
+    assert sums.sum_slots(columns) == [{"slot": 0, "octets": 2**62}]
 
 
 def _segment(folder: Path, datagrams: int = 40) -> tuple[Home, SimpleNamespace, segments.Segment]:
@@ -69,7 +70,7 @@ def _segment(folder: Path, datagrams: int = 40) -> tuple[Home, SimpleNamespace, 
     flows = [Flow("8.8.8.8", f"10.0.0.{n}", "2026-10-05T10:00:00Z", "2026-10-05T10:20:00Z", 1000 + n) for n in range(20)]
     payloads = [Datagram(v5(flows, "2026-10-05T10:21:00Z", 20 * n), 1_790_000_000_000 + 60_000 * n, f"192.0.2.{n % 3 + 1}")
                 for n in range(datagrams)]
-    builder = segments.SegmentBuilder(home, "one", "digest")
+    builder = SegmentBuilder(home, "one", "digest")
     decoder = Decoder(CollectorSettings())
     for block in range(4):
         builder.add(decoder.feed(body_of(payloads[block::4]), block, builder.columns), block)

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from harness import sessions, shared
 from journal_bodies import NOW_MS, Datagram, body_of, capture_datagrams
 
-from collector import decoder, interface_counters, listing, segments, worker
+from collector import commits, decoder, interface_counters, listing, segments
 from collector.decoder import Decoded, Decoder
+from collector.segment_builder import SegmentBuilder
 from collector.settings import CollectorSettings
 from core import tables
 from core.addresses import parse_address
@@ -157,7 +158,7 @@ def home(tmp_path: Path) -> Home:
 
 def keep(home: Home, block: int, *datagrams: Datagram) -> None:
     """What the worker does with a segment."""
-    builder = segments.SegmentBuilder(home, "one", "digest")
+    builder = SegmentBuilder(home, "one", "digest")
     builder.add(Decoder(CollectorSettings()).feed(body_of(datagrams), 0, builder.columns), block)
     segment = builder.write()
     with sql.transaction(sql.engine(home)) as connection:
@@ -184,7 +185,7 @@ def test_readings_are_stored_with_their_segment_thinned_and_once(home: Home) -> 
 
 def test_a_segment_is_closed_when_it_holds_many_readings(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interface_counters, "SEGMENT_READINGS_MAX", 2)
-    builder = segments.SegmentBuilder(home, "one", "digest")
+    builder = SegmentBuilder(home, "one", "digest")
     builder.add(decode(sampled(0, 1)), 0)
     assert not builder.is_full
     builder.add(decode(sampled(0, 1)), 1)
@@ -201,7 +202,7 @@ def test_discarded_packets_are_counted_by_exporter_and_shown(home: Home) -> None
     decoded = resumed.feed(body_of([Datagram(f.sflow(f.drop_sample(header), sequence=3))]), 1)
     assert (decoded.counts.drop_samples, decoded.counts.flows) == (1, 0), "a discarded packet is no flow"
     with sql.transaction(sql.engine(home)) as connection:
-        worker.write_exporters(connection, "one", resumed.state.exporters())
+        commits.write_exporters(connection, "one", resumed.state.exporters())
     [row] = listing.exporters(home)
     assert row["drop_samples"] == 7
     assert list(row) == list(listing.EXPORTER_COLUMNS)

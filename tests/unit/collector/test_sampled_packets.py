@@ -9,8 +9,9 @@ import frames as f
 import pytest
 from journal_bodies import Datagram, body_of
 
+from collector import layout
 from collector.decoder import Decoded, Decoder
-from collector.kernels import plans, rows, samples
+from collector.kernels import codes, packets
 from collector.settings import Collector, CollectorSettings
 from core.schemas import FlowFlag
 
@@ -57,15 +58,11 @@ def is_outer(flow: dict[str, Any] | None, protocol: int, octets: int, flags: int
     ) == (f.mapped(f.TUNNEL_SOURCE), f.mapped(f.TUNNEL_DESTINATION), protocol, octets, flags)
 
 
-def test_the_kernels_of_samples_and_rows_mean_the_same_numbers() -> None:
-    for name in ("FRAME_SIZE", "FRAME_TYPE", "SECTION_OFFSET", "SECTION_OCTETS", "FRAME_SECTION", "IP_SECTION",
-                 "MPLS_PAYLOAD_SECTION", "MPLS_STACK_SECTION", "PACKET_VERDICT", "FLOW", "FAULTED", "VARIABLE", "COUNT_MAX"):
-        assert getattr(samples, name) == getattr(rows, name)
-    assert (samples.OWN_OCTETS, samples.OWN_PACKETS, samples.OWN_LAYER2) == (rows.OCTETS, rows.PACKETS, rows.LAYER2_OCTETS)
-    assert (plans.FIRST_SECTION, plans.LAST_SECTION) == (rows.FIRST_SECTION, samples.MPLS_STACK_SECTION)
-    assert plans.PACKET_VERDICT == samples.PACKET_VERDICT
-    assert (samples.FRAME_OCTETS, samples.QUARANTINED, samples.INNER_UNREAD) == (
-        FlowFlag.FRAME_OCTETS, FlowFlag.QUARANTINED, FlowFlag.INNER_UNREAD)
+def test_flags_of_the_kernels_are_the_schemas() -> None:
+    names = {"LAYER2_OCTETS": "LAYER2"}
+    for name, flag in FlowFlag.__members__.items():
+        assert getattr(codes, names.get(name, name)) == flag
+    assert codes.AHEAD_UNIT == layout.AHEAD_UNIT
 
 
 # layers below IP ------------------------------------------------------------------------------------------------------
@@ -223,7 +220,7 @@ def test_an_ipv6_packet_without_readable_ports_keeps_the_protocol_that_is_known(
 
 
 def test_a_chain_of_extension_headers_is_bounded() -> None:
-    chain = f.extension(0) * (samples.EXTENSIONS_MAX + 1) + f.extension(6) + TCP
+    chain = f.extension(0) * (packets.EXTENSIONS_MAX + 1) + f.extension(6) + TCP
     flow = flow_of(f.ethernet(f.ipv6(chain, 0), 0x86DD))
     assert flow is not None
     assert (flow["protocol"], flow["source_port"]) == (0, 0)
@@ -332,12 +329,12 @@ def test_a_fragment_of_a_tunnel_is_never_the_inner_packet(fragment: int) -> None
 
 
 def test_the_depth_of_tunnels_is_bounded() -> None:
-    for depth in (samples.TUNNELS_MAX, samples.TUNNELS_MAX + 1):
+    for depth in (packets.TUNNELS_MAX, packets.TUNNELS_MAX + 1):
         packet = PLAIN
         for n in range(depth):
             packet = f.ipv4(packet, 4, f"10.0.0.{n}", "10.9.9.9")
         flow = flow_of(f.ethernet(packet), tunnels="inner")
-        if depth == samples.TUNNELS_MAX:
+        if depth == packets.TUNNELS_MAX:
             assert is_plain(flow)
         else:
             assert flow is not None

@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from collector import totals
+from collector.commits import write_exporters
 from collector.state import ExporterRow
-from collector.worker import write_exporters
 from core import tables
 from core.addresses import parse_address
 from storage import sql

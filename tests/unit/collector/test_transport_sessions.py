@@ -11,7 +11,7 @@ from journal_bodies import Datagram, body_of
 
 from collector.decoder import Decoded, Decoder
 from collector.faults import FaultKind
-from collector.kernels import scan
+from collector.kernels import codes
 from collector.settings import Collector, CollectorSettings, Exporter
 from collector.state import DecoderState, ExporterRow
 from core.addresses import parse_address
@@ -26,12 +26,12 @@ WITHDRAWN = framed(2, b"\x01\x00\x00\x00")
 def message(*sets: bytes, session: int = 1, port: int = 40_000, begins: bool = False, **about: Any) -> Datagram:
     received = about.pop("received", NOW)
     source = about.pop("source", "192.0.2.1")
-    flags = scan.SESSION_BEGINS if begins else 0
-    return Datagram(ipfix(*sets, **about), received, source, flags, scan.TCP, port, session)
+    flags = codes.SESSION_BEGINS if begins else 0
+    return Datagram(ipfix(*sets, **about), received, source, flags, codes.TCP, port, session)
 
 
 def end(session: int = 1, port: int = 40_000, flags: int = 0, payload: bytes = b"", received: int = NOW) -> Datagram:
-    return Datagram(payload, received, "192.0.2.1", scan.SESSION_ENDS | flags, scan.TCP, port, session)
+    return Datagram(payload, received, "192.0.2.1", codes.SESSION_ENDS | flags, codes.TCP, port, session)
 
 
 def decoder_of(**settings: Any) -> Decoder:
@@ -194,9 +194,9 @@ def test_a_copy_within_a_session_counts_once() -> None:
 def test_a_stream_that_goes_wrong_is_one_faulted_datagram_of_its_exporter() -> None:
     decoder = decoder_of()
     decoded = decoder.feed(body_of([
-        message(TEMPLATE, framed(256, basic(1000)), begins=True), end(flags=scan.STREAM_MALFORMED, payload=b"GET "),
+        message(TEMPLATE, framed(256, basic(1000)), begins=True), end(flags=codes.STREAM_MALFORMED, payload=b"GET "),
         message(TEMPLATE, framed(256, basic(2000)), session=2, port=9, begins=True),
-        end(2, 9, scan.STREAM_CUT, ipfix(framed(256, basic()))[:20])]), 0)
+        end(2, 9, codes.STREAM_CUT, ipfix(framed(256, basic()))[:20])]), 0)
     assert kinds(decoded) == {"stream_malformed": 1, "stream_cut": 1}
     counts = decoded.counts
     assert (counts.datagrams, counts.decoded, counts.faulted, counts.duplicate) == (4, 2, 2, 0)
@@ -212,7 +212,7 @@ def test_a_session_that_ended_before_it_sent_anything_leaves_no_trace() -> None:
 
 def test_a_receiver_that_begins_ends_the_sessions_that_a_killed_one_left() -> None:
     decoder = decoder_of()
-    lost = Datagram(b"", NOW, "::", scan.SESSIONS_LOST, scan.TCP, 0, 0)
+    lost = Datagram(b"", NOW, "::", codes.SESSIONS_LOST, codes.TCP, 0, 0)
     decoder.feed(body_of([message(TEMPLATE, framed(256, basic()), session=n, port=n, begins=True) for n in range(1, 6)]
                          + [Datagram(ipfix(TEMPLATE, framed(256, basic())))]), 0)
     assert the_exporter(decoder).sessions == 5
@@ -279,13 +279,13 @@ def random_sessions(seed: int) -> list[Datagram]:
         one = source.choice(open_now)
         datagrams.append(message(framed(256, basic(step)), session=one, port=one, received=at, domain=source.randrange(3)))
         if source.random() < 0.2:
-            flags = source.choice([0, 0, scan.STREAM_CUT, scan.STREAM_MALFORMED])
+            flags = source.choice([0, 0, codes.STREAM_CUT, codes.STREAM_MALFORMED])
             datagrams.append(end(one, one, flags, b"\0\0\0\0" if flags else b"", at))
             open_now.remove(one)
         if source.random() < 0.3:
             datagrams.append(Datagram(ipfix(TEMPLATE, framed(256, basic(step)), sequence=step), at))
         if source.random() < 0.02:
-            datagrams.append(Datagram(b"", at, "::", scan.SESSIONS_LOST, scan.TCP))
+            datagrams.append(Datagram(b"", at, "::", codes.SESSIONS_LOST, codes.TCP))
             open_now = []
     return datagrams
 

@@ -14,11 +14,11 @@ import pytest
 from rich.console import Console
 
 from collector import counters, totals, watch_screen
+from collector.commits import write_exporters
 from collector.settings import Collector
 from collector.state import ExporterRow
 from collector.totals import ExporterTotal
 from collector.watch import CollectorView, ExporterView, ListenerView, View, Watch, missing_percent
-from collector.worker import write_exporters
 from core import clock
 from core.addresses import parse_address
 from core.periods import format_instant

@@ -23,8 +23,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = PROJECT["tool"]["importlinter"]["root_packages"]
 SKIPPED = {".venv", ".git", "__pycache__", "demo-home", "dist"}
 LINES_MAX = 700
-KERNEL_LINES_MAX = 1450
-"""A kernel file may import from kernel files of its own package only, so it may be longer than other files."""
 
 BANNED_WORDS = ["TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK"]
 HOSTS = ["pypi" + ".org", "python" + "hosted", "dev" + "pi", "arti" + "factory"]
@@ -57,7 +55,7 @@ def test_no_file_is_too_long_to_read() -> None:
     too_long = {
         named(path): count
         for path in every_file(".py")
-        if (count := len(path.read_text().splitlines())) > (KERNEL_LINES_MAX if is_kernel(path) else LINES_MAX)
+        if (count := len(path.read_text().splitlines())) > LINES_MAX
     }
     assert not too_long
 
