@@ -18,7 +18,6 @@ import sqlalchemy as sa
 from collector import commits, positions, segments, sums, worker
 from collector.decoder import Decoder
 from collector.faults import FaultKind
-from collector.locks import only_one
 from collector.quarantine import Octets, entries_of, received_of, source_of
 from collector.replay import WAITING_SECONDS, add_exporters
 from collector.segment_builder import SegmentBuilder
@@ -28,6 +27,7 @@ from core import clock, tables
 from core.actor import Actor
 from core.addresses import NO_ADDRESS, format_address
 from core.errors import RatemillError
+from runtime.locks import only_one
 from security import audit
 from storage import files, sql
 from storage.home import Home

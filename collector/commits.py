@@ -77,12 +77,14 @@ class Committer:
         self.held = quarantine.Builder(self._name, self._held_max)
         return moment
 
-    def write(self, moment: Moment, move: Move) -> Segment:
-        """Finish the segment and commit it. Raises RatemillError; then nothing of it counts."""
+    def write(self, moment: Moment, move: Move, check: Callable[[sa.Connection], None] = lambda _: None) -> Segment:
+        """Finish the segment and commit it; `check` is the first thing in the transaction. Raises RatemillError; then nothing
+        of it counts."""
         segment = moment.segment.finish()
         held = moment.held.write(self._home)
         state = positions.save_state(self._home, self._name, moment.block, moment.state)
         with sql.transaction(self._engine) as connection:
+            check(connection)
             version = segments.next_version(connection, clock.now_ms(), "segments", segment.path)
             (number,) = segments.register(connection, [segment], version)
             write_exporters(connection, self._name, moment.exporters)

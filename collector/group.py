@@ -110,11 +110,10 @@ class GroupWorker:
         moment = self._committer.seal(self._builder)
 
         def move(connection: sa.Connection, segment: int, state: tuple[str, str]) -> None:
-            self._require_alone(connection)
             positions.move_position(connection, self._group.name, moment.block, state)
             self._move_members(connection, segment, places)
 
-        segment = self._committer.write(moment, move)
+        segment = self._committer.write(moment, move, self._require_alone)
         self._committed, self._before = moment.block, places
         self.decoded += moment.datagrams
         self._counters[0][FLOWS] += int(segment.row["flows"])

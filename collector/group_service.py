@@ -15,13 +15,13 @@ from pathlib import Path
 
 from collector.disk import DecodePause
 from collector.group import GroupWorker
-from collector.locks import only_one
 from collector.settings import Collector, Group, of_home
 from core import clock
 from core.errors import Locked, RatemillError
 from core.periods import format_instant
 from runtime import log
 from runtime.jobs import process_started
+from runtime.locks import only_one
 from storage import files
 from storage.home import Home
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from collector import receiver
 from collector.certificates import Watched
-from collector.locks import only_one
 from collector.settings import Collector, from_document
 from runtime import log
+from runtime.locks import only_one
 from storage.home import Home
 
 FLUSH_SECONDS_MAX = 60

@@ -21,7 +21,6 @@ from collector.captures import Batch, Capture, Source, read_capture
 from collector.decoder import Decoded, Decoder
 from collector.knowledge import Knowledge
 from collector.layout import STRANGERS_MAX
-from collector.locks import only_one
 from collector.segment_builder import SegmentBuilder
 from collector.settings import of_home
 from collector.state import ExporterRow, Stranger
@@ -29,6 +28,7 @@ from core import clock, tables
 from core.actor import Actor
 from core.errors import RatemillError
 from runtime import progress
+from runtime.locks import only_one
 from security import audit
 from storage import files, space, sql
 from storage.home import Home

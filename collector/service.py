@@ -27,7 +27,6 @@ from collector.counters import DECODED, DECODED_BLOCK, FLOWS, SEGMENTS
 from collector.decoder import Decoder
 from collector.disk import DecodePause
 from collector.group_service import GroupDecoding
-from collector.locks import only_one
 from collector.settings import CollectorSettings, from_document, of_home
 from collector.status import status_path
 from collector.worker import Worker
@@ -37,6 +36,7 @@ from core.jit import is_cold
 from core.periods import format_instant
 from runtime import log
 from runtime.jobs import process_started
+from runtime.locks import only_one
 from runtime.metrics import Endpoint
 from runtime.output import say
 from storage import files

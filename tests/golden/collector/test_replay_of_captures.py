@@ -12,12 +12,12 @@ from harness import rows, run_cli, sessions, shared
 from packets import Flow
 
 from collector.captures import Source
-from collector.locks import only_one
 from collector.replay import Request, replay_files
 from collector.segments import read_segment
 from core import tables
 from core.actor import Actor
 from core.errors import Locked, RatemillError
+from runtime.locks import only_one
 from storage import sql
 from storage.home import Home
 

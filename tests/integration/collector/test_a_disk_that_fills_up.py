@@ -211,8 +211,9 @@ def test_decoding_waits_before_the_journal_does_and_both_go_on_by_themselves(dis
         status = rows(run_cli("collect", "status", home=home.path))[0]
         assert (status["disk"]["level"], status["disk"]["reserve"]) == ("journal_only", RESERVE)
         assert "decoding waits" in status["collectors"][0]["trouble"]
-        problems = rows(run_cli("status", home=home.path))[0]["problems"]
-        assert any("datagrams are taken, decoding waits" in problem for problem in problems)
+        wait_until(lambda: any("datagrams are taken, decoding waits" in problem
+                               for problem in rows(run_cli("status", home=home.path))[0]["problems"]),
+                   "the status, which is written each second, says so")
         _other_writers_wait(home)
         ballast.free()
         wait_until(lambda: figures().decoded == 200, "everything goes on")

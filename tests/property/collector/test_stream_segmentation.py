@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from stream_home import Entry, entries_of, make_home
 
 from collector import counters, streams
+from collector.kernels import codes
 from collector.kernels import streams as kernels
 from collector.receiver import _Buffer as Buffer
 from collector.settings import Collector
@@ -61,7 +62,7 @@ def journal_of(folder: Path, segments: list[bytes]) -> list[Entry]:
     one.turn()
     one.conclude()
     writer.close()
-    return [entry._replace(source_port=0, port=0) for entry in entries_of(home) if entry.flags != kernels.SESSIONS_LOST]
+    return [entry._replace(source_port=0, port=0) for entry in entries_of(home) if entry.flags != codes.SESSIONS_LOST]
 
 
 def cut_at(stream: bytes, places: list[int]) -> list[bytes]:
