@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "metrics": ("monitoring.commands", "metrics", "Figures for Prometheus: what a scrape gives."),
     "subscribers": ("subscribers.commands", "subscribers", "Accounts, contracts, services and their plans."),
     "leases": ("collector.lease_commands", "leases", "Which address belongs to which service, when."),
+    "radius": ("subscribers.radius.commands", "radius", "Accounting of access servers: who is online with which address."),
     "plans": ("rating.commands", "plans", "Plans and calendars."),
     "collect": ("collector.commands", "collect", "Receive, replay and send flow exports."),
     "exporters": ("collector.commands", "exporters", "Routers that export to us, with their losses."),

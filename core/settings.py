@@ -36,6 +36,8 @@ SECTIONS: dict[str, str] = {
     "metering": "subscribers",
     "realm": "subscribers",
     "infrastructure": "subscribers",
+    "radius": "subscribers",
+    "radius_client": "subscribers",
     "collector": "collector",
     "sampling": "collector",
     "time": "collector",

@@ -84,6 +84,18 @@ from core.collector_tables import (
 from core.collector_tables import (
     unrated_flows as unrated_flows,
 )
+from core.radius_tables import (
+    radius_event as radius_event,
+)
+from core.radius_tables import (
+    radius_lease as radius_lease,
+)
+from core.radius_tables import (
+    radius_position as radius_position,
+)
+from core.radius_tables import (
+    radius_prefix as radius_prefix,
+)
 from core.table_columns import ROW_ID, row_id
 from core.table_columns import metadata as metadata
 

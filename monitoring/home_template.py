@@ -21,6 +21,8 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
     "collector_group": {"name": '"core"', "members": '["core-a", "core-b"]'},
     "class": {"name": '"peering"', "priority": "10", "prefixes": '["198.51.100.0/24"]'},
     "infrastructure": {"prefixes": '["203.0.113.0/28"]'},
+    "radius": {"listen": '"0.0.0.0:1813"'},
+    "radius_client": {"address": '"192.0.2.16/28"', "secret": '"a long random text"', "realm": '"town-b"'},
     "database": {"url": '"postgresql+psycopg://ratemill@db.example.net/ratemill"'},
     "collector": {"listen": '["0.0.0.0:2055", "[::]:2055"]', "disk_reserve": "1073741824", "disk_warning": "4294967296"},
 }

@@ -20,6 +20,7 @@ from core.settings import SECTIONS, Document, read_list, read_section
 MODULES = (
     "core.settings",
     "subscribers.settings",
+    "subscribers.radius.settings",
     "collector.settings",
     "collector.thresholds",
     "aggregation.settings",

@@ -13,11 +13,12 @@ def gather(document: Document) -> tuple[Sequence[Process], Sequence[Job]]:
     """All processes and jobs, in the order in which data flows; the endpoint of the metrics if there is to be one."""
     from aggregation import jobs as aggregation
     from collector import jobs as collector
+    from subscribers import jobs as subscribers
 
-    processes = [*collector.PROCESSES]
+    processes = [*subscribers.processes(document), *collector.PROCESSES]
     if metrics_settings(document).listen:
         processes.append(Process("metrics", ("metrics", "serve")))
-    jobs = [*collector.JOBS, *aggregation.JOBS]
+    jobs = [*subscribers.JOBS, *collector.JOBS, *aggregation.JOBS]
     names = [process.name for process in processes] + [job.name for job in jobs]
     assert len(names) == len(set(names)), f"two parts have one name: {names}"
     return processes, jobs

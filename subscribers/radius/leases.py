@@ -1,0 +1,181 @@
+"""Accounting events → leases: the addresses of sessions become leases of the service that the user is.
+
+Reads `radius_event`, changes leases through `subscribers.leases`, and remembers in `radius_lease` which of them are its own.
+What is derived depends on the events, the services and the settings that are there and on nothing else: the order of arrival
+does not matter, and a second run changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from core import tables
+from core.actor import Actor
+from core.addresses import Prefix, format_prefix
+from storage import sql
+from storage.home import Home
+from subscribers import leases
+from subscribers.leases import Lease
+from subscribers.radius import events
+from subscribers.radius.events import Stored
+from subscribers.radius.sessions import Session, sessions
+from subscribers.radius.settings import Client, RadiusSettings, from_document
+
+CHANGE_KIND = "radius"
+"""The kind under which changes of these leases are noted among the changes of inputs."""
+PREFIXES_AT_ONCE = 300
+
+
+@dataclass
+class Result:
+    """What a run did; sessions and what is wrong with them are of the addresses that were looked at."""
+
+    events: int = 0
+    addresses: int = 0
+    added: int = 0
+    removed: int = 0
+    unchanged: int = 0
+    unknown_user: int = 0
+    """Held addresses of users that are no service."""
+    conflicts: int = 0
+    """Held addresses of which a lease from elsewhere says otherwise: that one stays."""
+
+    def document(self) -> dict[str, int]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Position:
+    event_id: int
+    services: int
+    settings: str
+
+
+def run(home: Home, actor: Actor, dry_run: bool = False) -> Result:
+    """Bring the leases up to date with all events that are stored. One transaction; raises RatemillError."""
+    settings = from_document(home.document)
+    result = Result()
+    engine = sql.engine(home)
+    with sql.reading(engine) if dry_run else sql.transaction(engine) as connection:
+        before, now = _position(connection), _now(connection, settings)
+        event = tables.radius_event
+        result.events = int(connection.execute(sa.select(sa.func.count()).where(event.c.id > before.event_id)).scalar() or 0)
+        is_same_world = (before.services, before.settings) == (now.services, now.settings)
+        prefixes = events.prefixes_after(connection, before.event_id) if is_same_world else _all(connection)
+        services = {name: number for number, name in connection.execute(
+            sa.select(tables.service.c.id, tables.service.c.service))} if prefixes else {}
+        for first in range(0, len(prefixes), PREFIXES_AT_ONCE):
+            _derive(connection, prefixes[first : first + PREFIXES_AT_ONCE], settings, services, result, actor, dry_run)
+        result.addresses = len(prefixes)
+        if not dry_run and now != before:
+            table = tables.radius_position
+            connection.execute(table.delete())
+            connection.execute(table.insert().values(id=1, event_id=now.event_id, services=now.services,
+                                                     settings=now.settings))
+    return result
+
+
+def _position(connection: sa.Connection) -> _Position:
+    table = tables.radius_position
+    row = connection.execute(sa.select(table).where(table.c.id == 1)).one_or_none()
+    return _Position(0, 0, "") if row is None else _Position(row.event_id, row.services, row.settings)
+
+
+def _now(connection: sa.Connection, settings: RadiusSettings) -> _Position:
+    clients = sorted((format_prefix(one.address), one.name, one.realm, one.service) for one in settings.clients)
+    return _Position(
+        int(connection.execute(sa.select(sa.func.max(tables.radius_event.c.id))).scalar() or 0),
+        int(connection.execute(sa.select(sa.func.max(tables.service.c.id))).scalar() or 0),
+        repr((settings.radius.lost_after_seconds, clients)))
+
+
+def _all(connection: sa.Connection) -> list[Prefix]:
+    held = tables.radius_prefix
+    rows = connection.execute(sa.select(held.c.address, held.c.prefix_length).distinct())
+    found = {Prefix(bytes(row.address), row.prefix_length) for row in rows}
+    own = tables.radius_lease
+    found |= {Prefix(bytes(row.address), row.prefix_length) for row in connection.execute(
+        sa.select(own.c.address, own.c.prefix_length).distinct())}
+    return sorted(found, key=lambda prefix: (prefix.address, prefix.length))
+
+
+def _derive(connection: sa.Connection, prefixes: Sequence[Prefix], settings: RadiusSettings, services: dict[str, int],
+            result: Result, actor: Actor, dry_run: bool) -> None:
+    """Compare what events say of some prefixes with the leases that were made of them."""
+    stored_events = events.of_sessions(connection, events.sessions_with(connection, prefixes))
+    wanted: set[Lease] = set()
+    concerned, addresses = set(prefixes), {prefix.address for prefix in prefixes}
+    applied = {lease for lease in _applied(connection, addresses)
+               if Prefix(lease.address, lease.prefix_length) in concerned}
+    own = {lease.key for lease in applied}
+    stored = leases.places(connection, addresses)
+    for realm, session, service in _of_realms(stored_events, settings, services):
+        for held in session.held:
+            if held.prefix not in concerned:
+                continue
+            if service is None:
+                result.unknown_user += 1
+                continue
+            lease = Lease(realm, held.prefix.address, held.prefix.length, None, None, None, held.start, held.end, service)
+            if leases.conflicts(lease, stored, own):
+                result.conflicts += 1
+            else:
+                wanted.add(lease)
+    added, removed = sorted(wanted - applied, key=_order), sorted(applied - wanted, key=_order)
+    result.added += len(added)
+    result.removed += len(removed)
+    result.unchanged += len(applied) - len(removed)
+    if not dry_run and (added or removed):
+        leases.replace(connection, removed, added, CHANGE_KIND, actor)
+        _apply(connection, removed, added)
+
+
+def _of_realms(stored: Iterable[Stored], settings: RadiusSettings,
+               services: dict[str, int]) -> Iterable[tuple[str, Session, int | None]]:
+    """(realm, session, service or None): realms may use the same addresses, so each has sessions of its own."""
+    realms: dict[str, list[Stored]] = {}
+    for one in stored:
+        client = settings.client_of(one.source)
+        realms.setdefault(client.realm if client else "", []).append(one)
+    for realm, members in sorted(realms.items()):
+        names: dict[events.SessionKey, str] = {}
+        for one in sorted(members, key=lambda each: (each.event.at, each.classes)):
+            client = settings.client_of(one.source)
+            name = _service_name(one, client)
+            if name:
+                names.setdefault((one.event.nas, one.event.session, one.event.user), name)
+        for session in sessions((one.event for one in members), settings.radius.lost_after_seconds * 1000):
+            name = names.get((session.nas, session.session, session.user), "")
+            yield realm, session, services.get(name)
+
+
+def _service_name(one: Stored, client: Client | None) -> str:
+    rule = client.service if client else "user"
+    if rule == "class":
+        return one.classes[0] if one.classes else ""
+    return one.event.user.partition("@")[0] if rule == "user_before_at" else one.event.user
+
+
+def _order(lease: Lease) -> tuple[Any, ...]:
+    return lease.realm, lease.address, lease.prefix_length, lease.start_ms, lease.end_ms, lease.service_id
+
+
+_COLUMNS = ("realm", "address", "prefix_length", "start_ms", "end_ms", "service_id")
+
+
+def _applied(connection: sa.Connection, addresses: Collection[bytes]) -> set[Lease]:
+    table = tables.radius_lease
+    return {Lease(row.realm, bytes(row.address), row.prefix_length, None, None, None, row.start_ms, row.end_ms, row.service_id)
+            for row in connection.execute(sa.select(table).where(table.c.address.in_(addresses)))}
+
+
+def _apply(connection: sa.Connection, removed: Sequence[Lease], added: Sequence[Lease]) -> None:
+    table = tables.radius_lease
+    for lease in removed:
+        connection.execute(table.delete().where(*(table.c[name] == getattr(lease, name) for name in _COLUMNS)))
+    if added:
+        connection.execute(table.insert(), [{name: getattr(lease, name) for name in _COLUMNS} for lease in added])
