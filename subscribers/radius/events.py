@@ -118,14 +118,10 @@ def of_sessions(connection: sa.Connection, keys: Collection[SessionKey]) -> list
 def _read(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> Iterable[Stored]:
     table = tables.radius_event
     for row in connection.execute(sa.select(table).where(condition)):
-        prefixes = tuple(_as_prefix(text) for text in json.loads(row.prefixes))
+        prefixes = tuple(parse_prefix(text) for text in json.loads(row.prefixes))
         yield Stored(Event(row.nas, row.session, row.user_name, Status(row.status), row.at, prefixes, row.seconds,
                            Counters(row.input_octets, row.output_octets, row.input_packets, row.output_packets)),
                      bytes(row.source), tuple(json.loads(row.classes)))
-
-
-def _as_prefix(text: str) -> Prefix:
-    return parse_prefix(text)
 
 
 def sessions_with(connection: sa.Connection, prefixes: Sequence[Prefix]) -> set[SessionKey]:
