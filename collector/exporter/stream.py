@@ -120,21 +120,79 @@ def chunks(datagrams: Datagrams, order: NDArray[np.int64], size: int) -> Iterato
         first = behind
 
 
-def _connect(to: Target, source: str) -> socket.socket:
+def _connect(to: Target, source: str) -> socket.socket | _TlsSession:
     connection = socket.create_connection((to.host, to.port), PATIENCE_SECONDS, (source, 0) if source else None)
     if to.context is None:
         return connection
-    return to.context.wrap_socket(connection, server_hostname=to.host)
+    try:
+        return _TlsSession(connection, to.context, to.host)
+    except BaseException:
+        connection.close()
+        raise
 
 
-def _say_goodbye(connection: socket.socket) -> None:
-    """End our side and wait for the other: it closes when it has read everything, or says why it does not.
-
-    With TLS 1.3 this is when a refused certificate is heard of.
-    """
-    if isinstance(connection, ssl.SSLSocket):
-        connection.unwrap().close()
+def _say_goodbye(connection: socket.socket | _TlsSession) -> None:
+    """End our side and wait for the other: it closes when it has read everything, or says why it does not."""
+    if isinstance(connection, _TlsSession):
+        connection.say_goodbye()
         return
     connection.shutdown(socket.SHUT_WR)
     while connection.recv(4096):
         pass
+
+
+class _TlsSession:
+    """A TLS session that can end its own side and still read (RFC 8446 §6.1).
+
+    `ssl.SSLSocket` cannot: its `unwrap` sends the end and reads in one go, and takes a refusal that comes in for the
+    end of the other side. But with TLS 1.3 a refused certificate is heard of only here, behind the handshake.
+    """
+
+    def __init__(self, connection: socket.socket, context: ssl.SSLContext, host: str) -> None:
+        self._connection = connection
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        while True:
+            try:
+                self._tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self._hand_over()
+                self._take_in()
+        self._hand_over()
+
+    def __enter__(self) -> _TlsSession:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._connection.close()
+
+    def sendall(self, octets: memoryview) -> None:
+        """Encrypt and send."""
+        self._tls.write(octets)
+        self._hand_over()
+
+    def say_goodbye(self) -> None:
+        """End our side, then read until the other ends its own. Raises ssl.SSLError with the reason if it refuses."""
+        try:
+            self._tls.unwrap()
+        except ssl.SSLWantReadError:
+            self._hand_over()
+        while True:
+            try:
+                if not self._tls.read(4096):
+                    return
+            except ssl.SSLWantReadError:
+                self._take_in()
+            except ssl.SSLZeroReturnError:
+                return
+
+    def _hand_over(self) -> None:
+        self._connection.sendall(self._outgoing.read())
+
+    def _take_in(self) -> None:
+        octets = self._connection.recv(64 << 10)
+        if octets:
+            self._incoming.write(octets)
+        else:
+            self._incoming.write_eof()

@@ -226,22 +226,35 @@ def _every_variable_has_values(asked: Prometheus) -> None:
 
 
 def _figures_are_those_of_the_home(asked: Prometheus, home: Home) -> None:
-    """What Prometheus knows of exporters is what the commands say."""
-    listed = [json.loads(line) for line in run_cli("exporters", "list", home=home.folder).stdout.splitlines()]
-    assert {row["exporter"] for row in listed} == {f"127.0.0.{number}" for number in (2, 3, 4, 5, 9)}
-    for row in listed:
-        labels = f'exporter="{row["exporter"]}",domain="{row["domain"]}",protocol="{row["protocol"]}"'
-        unit = "datagrams" if row["protocol"] in ("v9", "sflow") else "records"
-        queries = {
-            f"ratemill_collector_exporter_received_datagrams_total{{{labels}}}": row["received"],
-            f"ratemill_collector_exporter_duplicate_datagrams_total{{{labels}}}": row["duplicate"],
-            f"ratemill_collector_exporter_faulted_datagrams_total{{{labels}}}": row["faulted"],
-        }
-        if row["protocol"] != "unknown":
-            queries[f"ratemill_collector_exporter_missing_{unit}_total{{{labels}}} "
-                    f"- ratemill_collector_exporter_recovered_{unit}_total{{{labels}}}"] = row["missing"]
-        for query, wanted in queries.items():
-            wait_for(f"{query} = {wanted}", lambda query=query, wanted=wanted: asked.values(query) == [wanted])
+    """What Prometheus knows of exporters is what the commands say, once the last datagrams are committed."""
+    compared: list[tuple[str, list[float], float]] = []
+
+    def alike() -> bool:
+        listed = [json.loads(line) for line in run_cli("exporters", "list", home=home.folder).stdout.splitlines()]
+        assert {row["exporter"] for row in listed} == {f"127.0.0.{number}" for number in (2, 3, 4, 5, 9)}
+        compared[:] = [(query, asked.values(query), wanted) for row in listed for query, wanted in _expected(row).items()]
+        return all(found == [wanted] for _, found, wanted in compared)
+
+    try:
+        wait_for("Prometheus knows what the commands say", alike)
+    except AssertionError:
+        assert [one for one in compared if one[1] != [one[2]]] == []
+        raise
+
+
+def _expected(row: dict[str, Any]) -> dict[str, float]:
+    """Query → the figure that it has to give, of one row of `exporters list`."""
+    labels = f'exporter="{row["exporter"]}",domain="{row["domain"]}",protocol="{row["protocol"]}"'
+    unit = "datagrams" if row["protocol"] in ("v9", "sflow") else "records"
+    queries = {
+        f"ratemill_collector_exporter_received_datagrams_total{{{labels}}}": row["received"],
+        f"ratemill_collector_exporter_duplicate_datagrams_total{{{labels}}}": row["duplicate"],
+        f"ratemill_collector_exporter_faulted_datagrams_total{{{labels}}}": row["faulted"],
+    }
+    if row["protocol"] != "unknown":
+        queries[f"ratemill_collector_exporter_missing_{unit}_total{{{labels}}} "
+                f"- ratemill_collector_exporter_recovered_{unit}_total{{{labels}}}"] = row["missing"]
+    return queries
 
 
 def _health_follows_the_receiver(home: Home) -> None:
