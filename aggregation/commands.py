@@ -63,6 +63,30 @@ def export_command(period: str = options.PERIOD, by: str = _BY, to: str = option
     output.emit_batches(export.schema(by), export.rows(context.home(), wanted, by), to)
 
 
+@usage.command("sessions")
+def sessions_command(period: str = options.PERIOD, to: str = options.TO_FILE) -> None:
+    """Sessions of access servers in a local month: seconds and octets by subscription and tariff zone."""
+    from aggregation import session_usage
+    from runtime import context, output
+
+    wanted = options.period(period)
+    output.emit_batches(session_usage.SCHEMA, session_usage.batches(context.home(), wanted), to)
+
+
+@usage.command("compare-radius")
+def compare_radius_command(
+    period: str = options.PERIOD,
+    over: float = typer.Option(0.0, "--over", min=0.0, metavar="PERCENT", help="Only services that differ by more."),
+    to: str = options.TO_FILE,
+) -> None:
+    """The octets that access servers counted beside those of the published flows, service by service."""
+    from aggregation import session_usage
+    from runtime import context, output
+
+    rows = session_usage.compare(context.home(), options.period(period), over)
+    output.emit_rows(rows, session_usage.COMPARED, to)
+
+
 def _say_if_cold() -> None:
     from core import jit
     from runtime import output

@@ -49,6 +49,20 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """A span of a service's time in which nothing changes."""
+
+    start: int
+    end: int
+    subscription: int
+    """NO_SUBSCRIPTION: none."""
+    zone: str
+    """Empty: none."""
+    period: int
+    """Months since year 0, local."""
+
+
+@dataclass(frozen=True, slots=True)
 class _PlanVersion:
     valid_from: str
     calendar: str | None
@@ -104,6 +118,27 @@ class Timelines:
         if not touched <= self._windows:
             self._windows |= touched
             self.clocks, self.months = self._work_out()
+
+    def pieces(self, service: int, start: int, end: int) -> Iterator[Piece]:
+        """[start, end) of one service, cut where its subscription, zone, offset or local month changes."""
+        if start >= end:
+            return
+        self.cover(np.arange(start, end + WINDOW_MS, WINDOW_MS).clip(max=end - 1))
+        stretches, clocks, names = self.stretches, self.clocks, self.zone_names
+        first, last = int(stretches.first[service]), int(stretches.first[service + 1])
+        starts = stretches.start[first:last]
+        for stretch in range(first + max(int(np.searchsorted(starts, start, "right")) - 1, 0), last):
+            until = min(end, int(stretches.start[stretch + 1]) if stretch + 1 < last else end)
+            clock = int(stretches.clock[stretch])
+            low, high = int(clocks.first[clock]), int(clocks.first[clock + 1])
+            edges = clocks.start[low:high]
+            while start < until:
+                entry = int(np.searchsorted(edges, start, "right")) - 1
+                upper = min(until, int(edges[entry + 1]) if entry + 1 < len(edges) else until)
+                zone = int(clocks.zone[low + entry])
+                yield Piece(start, upper, int(self.stretch_subscription[stretch]), "" if zone == NO_ZONE else names[zone],
+                            int(clocks.period[low + entry]))
+                start = upper
 
     def period_range(self) -> tuple[int, int]:
         """The lowest month number and one past the highest that the covered windows hold."""

@@ -134,6 +134,16 @@ def sessions_with(connection: sa.Connection, prefixes: Sequence[Prefix]) -> set[
             if Prefix(bytes(row.address), row.prefix_length) in wanted}
 
 
+def sessions_between(connection: sa.Connection, start: int, end: int) -> list[SessionKey]:
+    """The sessions that may have a part in [start, end), in order: reported by its begin or later, begun before its end."""
+    event = tables.radius_event
+    key = (event.c.nas, event.c.session, event.c.user_name)
+    begun = event.c.at - sa.func.coalesce(event.c.seconds, 0) * 1000
+    query = sa.select(*key).where(event.c.session != "").group_by(*key).having(
+        sa.func.max(event.c.at) >= start, sa.func.min(begun) < end).order_by(*key)
+    return [(row.nas, row.session, row.user_name) for row in connection.execute(query)]
+
+
 def prefixes_after(connection: sa.Connection, event_id: int) -> list[Prefix]:
     """Prefixes whose leases events behind `event_id` may change: those of their sessions; of all, where a server began anew."""
     event, held = tables.radius_event, tables.radius_prefix

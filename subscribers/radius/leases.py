@@ -7,7 +7,7 @@ does not matter, and a second run changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,9 +21,8 @@ from storage.home import Home
 from subscribers import leases
 from subscribers.leases import Lease
 from subscribers.radius import events
-from subscribers.radius.events import Stored
-from subscribers.radius.sessions import Session, sessions
-from subscribers.radius.settings import Client, RadiusSettings, from_document
+from subscribers.radius.owners import owned
+from subscribers.radius.settings import RadiusSettings, from_document
 
 CHANGE_KIND = "radius"
 """The kind under which changes of these leases are noted among the changes of inputs."""
@@ -113,14 +112,15 @@ def _derive(connection: sa.Connection, prefixes: Sequence[Prefix], settings: Rad
                if Prefix(lease.address, lease.prefix_length) in concerned}
     own = {lease.key for lease in applied}
     stored = leases.places(connection, addresses)
-    for realm, session, service in _of_realms(stored_events, settings, services):
-        for held in session.held:
+    for one in owned(stored_events, settings, services):
+        for held in one.session.held:
             if held.prefix not in concerned:
                 continue
-            if service is None:
+            if one.service is None:
                 result.unknown_user += 1
                 continue
-            lease = Lease(realm, held.prefix.address, held.prefix.length, None, None, None, held.start, held.end, service)
+            lease = Lease(one.realm, held.prefix.address, held.prefix.length, None, None, None, held.start, held.end,
+                          one.service)
             if leases.conflicts(lease, stored, own):
                 result.conflicts += 1
             else:
@@ -132,32 +132,6 @@ def _derive(connection: sa.Connection, prefixes: Sequence[Prefix], settings: Rad
     if not dry_run and (added or removed):
         leases.replace(connection, removed, added, CHANGE_KIND, actor)
         _apply(connection, removed, added)
-
-
-def _of_realms(stored: Iterable[Stored], settings: RadiusSettings,
-               services: dict[str, int]) -> Iterable[tuple[str, Session, int | None]]:
-    """(realm, session, service or None): realms may use the same addresses, so each has sessions of its own."""
-    realms: dict[str, list[Stored]] = {}
-    for one in stored:
-        client = settings.client_of(one.source)
-        realms.setdefault(client.realm if client else "", []).append(one)
-    for realm, members in sorted(realms.items()):
-        names: dict[events.SessionKey, str] = {}
-        for one in sorted(members, key=lambda each: (each.event.at, each.classes)):
-            client = settings.client_of(one.source)
-            name = _service_name(one, client)
-            if name:
-                names.setdefault((one.event.nas, one.event.session, one.event.user), name)
-        for session in sessions((one.event for one in members), settings.radius.lost_after_seconds * 1000):
-            name = names.get((session.nas, session.session, session.user), "")
-            yield realm, session, services.get(name)
-
-
-def _service_name(one: Stored, client: Client | None) -> str:
-    rule = client.service if client else "user"
-    if rule == "class":
-        return one.classes[0] if one.classes else ""
-    return one.event.user.partition("@")[0] if rule == "user_before_at" else one.event.user
 
 
 def _order(lease: Lease) -> tuple[Any, ...]:

@@ -18,8 +18,7 @@ prefix they never overlap. The rules:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 
 from core.addresses import Prefix
 from core.periods import OPEN_END
@@ -54,6 +53,15 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What a session's counters had grown by since its begin, at the instant of a report."""
+
+    at: int
+    input_octets: int
+    output_octets: int
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """A user's stay at a NAS."""
 
@@ -70,6 +78,37 @@ class Session:
     """As the NAS counts: what it received from the user, where it keeps to RFC 2866."""
     output_octets: int
     events: int
+    readings: tuple[Reading, ...] = ()
+    """Of the reports up to the end, in order; the last one has the session's octets."""
+
+    @property
+    def known_until(self) -> int:
+        """The end, if a Stop told it; else the last report: of what came behind it nothing is known."""
+        return self.end if self.closed_by == "stop" else max(self.readings[-1].at if self.readings else 0, self.start)
+
+    def octets(self, start: int, end: int) -> tuple[int, int]:
+        """Input and output in [start, end): what came between two reports is spread evenly over the time between them.
+
+        Parts are whole octets, and those of neighbouring spans add up to those of the whole (the cumulative split that
+        flows are cut by, too).
+        """
+        found_in = found_out = 0
+        before = Reading(self.start, 0, 0)
+        for reading in self.readings:
+            found_in += _part(before.at, reading.at, reading.input_octets - before.input_octets, start, end)
+            found_out += _part(before.at, reading.at, reading.output_octets - before.output_octets, start, end)
+            before = Reading(max(before.at, reading.at), reading.input_octets, reading.output_octets)
+        return found_in, found_out
+
+
+def _part(first: int, last: int, amount: int, start: int, end: int) -> int:
+    """The part in [start, end) of what came in [first, last); at once, if that is an instant or none."""
+    if last <= first:
+        return amount if start <= first < end else 0
+    lower, upper = min(max(start, first), last), max(min(end, last), first)
+    if upper <= lower:
+        return 0
+    return amount * (upper - first) // (last - first) - amount * (lower - first) // (last - first)
 
 
 def sessions(events: Iterable[Event], lost_after_ms: int = 0) -> list[Session]:
@@ -130,9 +169,11 @@ def _session(events: list[Event], resets: Sequence[int], lost_after_ms: int) -> 
         start = max(start, before[-1])  # nothing outlives its NAS
     end = max(end, start)
     ours = [event for event in events if event.at <= end]
+    grown_in = _grown([event.counters.input_octets for event in ours])
+    grown_out = _grown([event.counters.output_octets for event in ours])
+    readings = tuple(Reading(event.at, *counts) for event, *counts in zip(ours, grown_in, grown_out, strict=True))
     return Session(first.nas, first.session, first.user, start, end, closed_by, tuple(_held(ours, start, end)),
-                   _grown([event.counters.input_octets for event in ours]),
-                   _grown([event.counters.output_octets for event in ours]), len(events))
+                   *((readings[-1].input_octets, readings[-1].output_octets) if readings else (0, 0)), len(events), readings)
 
 
 def _kind(prefix: Prefix) -> str:
@@ -167,10 +208,16 @@ def _joined(held: list[Held]) -> list[Held]:
     return found
 
 
-def _grown(values: Sequence[int | None]) -> int:
-    """What a cumulative counter has grown by since the session began."""
-    known = [0, *(value for value in values if value is not None)]
-    return sum(later - earlier if later >= earlier else later for earlier, later in pairwise(known))
+def _grown(values: Sequence[int | None]) -> list[int]:
+    """What a cumulative counter had grown by since the session began, at each value; without a value, as before."""
+    total = last = 0
+    found: list[int] = []
+    for value in values:
+        if value is not None:
+            total += value - last if value >= last else value
+            last = value
+        found.append(total)
+    return found
 
 
 def _without_overlaps(found: list[Session]) -> list[Session]:
@@ -185,6 +232,5 @@ def _without_overlaps(found: list[Session]) -> list[Session]:
                 free = [part for a, b in free for part in ((a, min(b, start)), (max(a, end), b)) if part[0] < part[1]]
             kept[index] += [Held(one.prefix, a, b) for a, b in free]
             taken.setdefault(one.prefix, []).append((one.start, one.end))
-    return [Session(one.nas, one.session, one.user, one.start, one.end, one.closed_by,
-                    tuple(sorted(kept[index], key=lambda h: (h.prefix.address, h.prefix.length, h.start))), one.input_octets,
-                    one.output_octets, one.events) for index, one in enumerate(found)]  # fmt: skip
+    return [replace(one, held=tuple(sorted(kept[index], key=lambda h: (h.prefix.address, h.prefix.length, h.start))))
+            for index, one in enumerate(found)]

@@ -10,6 +10,7 @@ from core.errors import SettingsError
 from core.settings import Document, read_list, read_section, setting
 
 SERVICES = ("user", "user_before_at", "class")
+INPUTS = ("up", "down")
 
 
 def _listen(value: Any) -> str:
@@ -58,6 +59,8 @@ class Client:
     realm: str = setting("", what="Realm of the addresses that it hands out.")
     service: str = setting("user", what="What names the service: the user name, the part before @, or the Class attribute.",
                            choices=SERVICES)
+    input: str = setting("up", what="What its Acct-Input-Octets count: up, from the subscriber (RFC 2866), or down.",
+                         choices=INPUTS)
 
 
 @dataclass(frozen=True)

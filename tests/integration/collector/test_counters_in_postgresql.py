@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +9,7 @@ import frames as f
 import pytest
 import sqlalchemy as sa
 from journal_bodies import NOW_MS, Datagram, body_of
+from postgresql_server import home_on, postgresql
 
 from collector import commits, listing, segments
 from collector.decoder import Decoder
@@ -24,43 +21,10 @@ from storage import sql
 from storage.home import Home
 
 
-def _as_postgres(*command: str) -> list[str]:
-    """PostgreSQL refuses to run as root."""
-    drop = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
-    return [*drop, *command]
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if not shutil.which("initdb") or not shutil.which("pg_ctl"):
-        pytest.skip("PostgreSQL is not installed")
-    folder = Path("/tmp") / f"ratemill-postgresql-{os.getpid()}"  # a socket's path must be short
-    folder.mkdir(mode=0o700)
-    if os.geteuid() == 0:
-        owner = pwd.getpwnam("postgres")
-        os.chown(folder, owner.pw_uid, owner.pw_gid)
-    data = str(folder / "data")
-    quiet = {"check": True, "capture_output": True, "timeout": 120, "cwd": "/"}
-    subprocess.run(_as_postgres("initdb", "-D", data, "-U", "ratemill", "-A", "trust", "--no-sync"), **quiet)  # type: ignore[call-overload]
-    options = f"-k {folder} -c listen_addresses='' -c fsync=off"
-    # its own output must not go to our pipe: it would stay open as long as the server runs
-    subprocess.run(_as_postgres("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start"),
-                   check=True, timeout=120, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield f"postgresql+psycopg://ratemill@/postgres?host={folder}"
-    finally:
-        subprocess.run(_as_postgres("pg_ctl", "-D", data, "-m", "immediate", "stop"), **quiet)  # type: ignore[call-overload]
-        shutil.rmtree(folder)
-
-
 @pytest.fixture
-def home(url: str, tmp_path: Path) -> Iterator[Home]:
-    (tmp_path / "ratemill.toml").write_text(f'[database]\nurl = "{url}"\n')
-    made = Home(tmp_path)
-    made.create()
-    yield made
-    sql.engine(made).dispose()
-    sql.forget_engines()
+def home(tmp_path: Path) -> Iterator[Home]:
+    with postgresql() as url, home_on(url, tmp_path) as made:
+        yield made
 
 
 def test_counters_are_stored_once_and_thinned(home: Home) -> None:

@@ -119,3 +119,14 @@ def test_a_counter_that_became_smaller_began_anew() -> None:
     counted = [Counters(100), Counters(30), Counters(50)]
     found = one(at(Status.START, 0), *(at(Status.INTERIM, 1 + n, counters=each) for n, each in enumerate(counted)))
     assert found.input_octets == 150
+
+
+@given(st.lists(events, max_size=14), st.lists(st.integers(-5, 60), min_size=1, max_size=6))
+def test_octets_of_parts_add_up_to_those_of_the_session(those: list[Event], cuts: list[int]) -> None:
+    for session in sessions(those):
+        edges = [0, *sorted(T + cut * 700 for cut in cuts), OPEN_END]
+        parts = [session.octets(*span) for span in pairwise(edges)]
+        assert (sum(part[0] for part in parts), sum(part[1] for part in parts)) == (
+            session.input_octets, session.output_octets)
+        assert session.octets(session.start, session.known_until + 1) == (session.input_octets, session.output_octets)
+        assert all(count >= 0 for part in parts for count in part)
