@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "flows": ("collector.commands", "flows", "Decoded flows."),
     "aggregate": ("aggregation.commands", "aggregate", "Flows to cells: whose traffic, which class."),
     "usage": ("aggregation.commands", "usage", "Usage by service, hour, zone, class and direction."),
+    "db": ("aggregation.db_commands", "db", "Published usage in DuckDB, for analysts."),
     "rate": ("rating.commands", "rate", "Usage and plans to charges."),
     "charges": ("rating.commands", "charges", "Rated charges of a period."),
     "invoice": ("monitoring.commands", "invoice", "Charges to invoices and documents."),

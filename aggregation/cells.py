@@ -82,8 +82,7 @@ class Maker:
         if "received" in columns:
             columns = self._late.rate(columns, self._inputs.late_rates)
         flows = self._scaled(columns, source)
-        resolved = self._inputs.attribution.resolve(FlowEnds(*(columns[name] for name in FlowEnds._fields)))
-        spans = _spans(columns, flows, resolved)
+        spans, _ = find_spans(columns, self._inputs.attribution)
         timelines = self._inputs.timelines
         owned = spans.outcome == kernels.ATTRIBUTED
         timelines.cover(spans.from_ms[owned], spans.to_ms[owned])
@@ -102,13 +101,7 @@ class Maker:
                     self._late.by_slot)
 
     def _scaled(self, columns: Columns, source: str) -> kernels.FlowSums:
-        count = columns["start"].size
-        octets, packets, at = np.empty(count, np.int64), np.empty(count, np.int64), np.zeros(1, np.int64)
-        code = kernels.scale(columns["octets"], columns["packets"], columns["rate_numerator"], columns["rate_denominator"],
-                             columns["start"], columns["end"], octets, packets, at)
-        if code != kernels.DONE:
-            raise DamagedFile(f"{source}: flow {int(at[0])} of a piece {_DEFECTS[code]}",
-                              "its decoder broke its promise: report it, and replay with a corrected one")
+        octets, packets = scale(columns, source)
         classify = self._inputs.classifier.classify
         sampled = (columns["rate_numerator"] > columns["rate_denominator"]).astype(np.int64)
         return kernels.FlowSums(columns["start"], columns["end"], octets, packets, self._exporter_indexes(columns["exporter"]),
@@ -129,17 +122,31 @@ class Maker:
             self._attributed[base + month] = self._attributed.get(base + month, 0) + int(totals[month])
 
 
-def _spans(columns: Columns, flows: kernels.FlowSums, resolved: Resolved) -> kernels.Spans:
-    room = 3 * flows.start.size + 2 * resolved.flow.size
+def scale(columns: Columns, source: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Octets and packets times the sampling rate. Raises DamagedFile for flows that break their schema's promises."""
+    count = columns["start"].size
+    octets, packets, at = np.empty(count, np.int64), np.empty(count, np.int64), np.zeros(1, np.int64)
+    code = kernels.scale(columns["octets"], columns["packets"], columns["rate_numerator"], columns["rate_denominator"],
+                         columns["start"], columns["end"], octets, packets, at)
+    if code != kernels.DONE:
+        raise DamagedFile(f"{source}: flow {int(at[0])} of a piece {_DEFECTS[code]}",
+                          "its decoder broke its promise: report it, and replay with a corrected one")
+    return octets, packets
+
+
+def find_spans(columns: Columns, owners: Attribution) -> tuple[kernels.Spans, Resolved]:
+    """What became of every instant of every flow end that counts, and what attribution said of the ends."""
+    resolved = owners.resolve(FlowEnds(*(columns[name] for name in FlowEnds._fields)))
+    room = 3 * columns["start"].size + 2 * resolved.flow.size
     spans = kernels.Spans(np.empty(room, np.int64), np.empty(room, np.uint8), np.empty(room, np.uint8),
                           np.empty(room, np.uint8), np.empty(room, np.int64), np.empty(room, np.int64),
                           np.empty(room, np.int64))
     quarantined = (columns["flags"] & np.uint32(FlowFlag.QUARANTINED) != 0).view(np.uint8)
-    count = kernels.find_spans(flows.start, flows.end, resolved.in_cut.view(np.uint8), quarantined, resolved.source_status,
-                               resolved.destination_status, resolved.flow, resolved.end, resolved.from_ms,
-                               resolved.to_ms, resolved.service, spans)
+    count = kernels.find_spans(columns["start"], columns["end"], resolved.in_cut.view(np.uint8), quarantined,
+                               resolved.source_status, resolved.destination_status, resolved.flow, resolved.end,
+                               resolved.from_ms, resolved.to_ms, resolved.service, spans)
     assert count <= room, "every span has room"
-    return kernels.Spans._make(column[:count] for column in spans)
+    return kernels.Spans._make(column[:count] for column in spans), resolved
 
 
 def cell_table(sums: Sums) -> pa.Table:

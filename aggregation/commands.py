@@ -87,6 +87,32 @@ def compare_radius_command(
     output.emit_rows(rows, session_usage.COMPARED, to)
 
 
+@usage.command("strangers")
+def strangers_command(
+    period: str = typer.Option("", "--period", metavar="PERIOD", help="Billing period in the seller's zone; default: now."),
+    by: str = typer.Option("prefix", "--by", metavar="prefix|exporter", help="Sum by exporter and network, or by exporter."),
+    limit: int = typer.Option(20, "--limit", min=1, metavar="N", help="How many rows, the biggest first."),
+    to: str = options.TO_FILE,
+) -> None:
+    """The biggest flows that no service owned, by exporter and network (IPv4 /24, IPv6 /48); octets are scaled."""
+    from aggregation import strangers
+    from core import clock
+    from core.periods import period_of
+    from core.settings import seller
+    from runtime import context, output
+
+    if by not in strangers.COLUMNS:
+        raise UsageError(f"--by {by} is none of {', '.join(strangers.COLUMNS)}")
+    home = context.home()
+    wanted = options.period(period) if period else period_of(clock.now_ms(), seller(home.document).timezone)
+    if by == "prefix":
+        _say_if_cold()
+    found = strangers.report(home, wanted, by, limit)
+    output.emit_rows(found.rows, strangers.COLUMNS[by], to)
+    for sentence in found.sentences(wanted):
+        output.say(sentence)
+
+
 def _say_if_cold() -> None:
     from core import jit
     from runtime import output

@@ -53,7 +53,7 @@ class LateOctets:
         while len(rows):
             slot = (first[rows] + step) * SLOT_MS
             begins, ends = np.maximum(slot, start[rows]), np.minimum(slot + SLOT_MS, end[rows])
-            parts = _cumulative(octets[rows], start[rows], end[rows], ends) - _cumulative(
+            parts = cumulative(octets[rows], start[rows], end[rows], ends) - cumulative(
                 octets[rows], start[rows], end[rows], begins)
             parts = np.where(end[rows] > start[rows], parts, octets[rows])
             for at, part in zip(slot.tolist(), parts.tolist(), strict=True):
@@ -70,8 +70,8 @@ def _scaled(octets: NDArray[np.int64], numerator: NDArray[Any], denominator: NDA
     return found
 
 
-def _cumulative(octets: NDArray[np.uint64], start: NDArray[np.int64], end: NDArray[np.int64],
-                at: NDArray[np.int64]) -> NDArray[np.uint64]:
+def cumulative(octets: NDArray[np.uint64], start: NDArray[np.int64], end: NDArray[np.int64],
+               at: NDArray[np.int64]) -> NDArray[np.uint64]:
     """floor(octets * passed / duration): octets = q * duration + r, and r * passed stays below 2^64."""
     duration = np.maximum(end - start, 1).astype(np.uint64)
     passed = (at - start).astype(np.uint64)

@@ -1,7 +1,8 @@
 """`usage publish`: the cells that count → an immutable DuckDB generation for rating, invoicing and analysts.
 
 Tables: `usage` (by local hour, zone, class, direction, sampling), `usage_5min` (subscriptions whose plan needs it),
-`services` and `classes` (row ids and names), `about` (what it was made of). Instants are TIMESTAMPTZ.
+`services` and `classes` (row ids and names), `faults` (what could not be decoded, by UTC day, as it was known when this was
+published), `about` (what it was made of). Instants are TIMESTAMPTZ, addresses texts.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import sqlalchemy as sa
 from aggregation import classes, manifest, settings, usage
 from aggregation.manifest import CellFile
 from aggregation.timelines import Timelines
-from core import tables
+from core import schemas, tables
 from core.actor import Actor
+from core.addresses import format_address
+from core.periods import DAY_MS
 from runtime import jobs
 from security import audit
 from storage import generations, space, sql
@@ -50,6 +53,7 @@ class _View:
     timelines: Timelines
     services: pa.Table
     classes: dict[int, str]
+    faults: pa.Table
 
 
 def publish(home: Home, actor: Actor) -> dict[str, Any]:
@@ -100,7 +104,23 @@ def _view(connection: sa.Connection, home: Home) -> _View:
         "contract": pa.array([row.contract for row in named], pa.string())})
     return _View(version, min(inputs), len(stale), len(manifest.waiting_segments(connection)),
                  [file for _, file in manifest.cell_files(connection, "cells")],
-                 Timelines.load(connection, home.document), services, classes.names(connection))
+                 Timelines.load(connection, home.document), services, classes.names(connection), _faults(connection))
+
+
+def _faults(connection: sa.Connection) -> pa.Table:
+    """Faults by UTC day of arrival, exporter, domain and kind; day is null where nothing of their segment has a time."""
+    fault, segment = tables.fault, tables.segment
+    day = segment.c.received_first - segment.c.received_first % DAY_MS
+    keys = (day.label("day"), fault.c.exporter, fault.c.domain, fault.c.kind)
+    found = connection.execute(sa.select(*keys, sa.func.sum(fault.c.count).label("total")).join(
+        segment, segment.c.id == fault.c.segment_id).group_by(*keys)).all()
+    rows = sorted(found, key=lambda row: (row.day is not None, row.day or 0, bytes(row.exporter), row.domain, row.kind))
+    return pa.table({
+        "day": pa.array([row.day for row in rows], schemas.INSTANT),
+        "exporter": pa.array([format_address(bytes(row.exporter)) for row in rows], pa.string()),
+        "domain": pa.array([row.domain for row in rows], pa.int64()),
+        "fault": pa.array([row.kind for row in rows], pa.string()),
+        "count": pa.array([int(row.total) for row in rows], pa.int64())})
 
 
 def _fill(duck: duckdb.DuckDBPyConnection, home: Home, view: _View) -> dict[str, int]:
@@ -117,6 +137,8 @@ def _fill(duck: duckdb.DuckDBPyConnection, home: Home, view: _View) -> dict[str,
     duck.register("five_minute_rows", usage.five_minutes(home, view.cells, view.timelines))
     duck.execute(_USAGE_5MIN)
     duck.unregister("five_minute_rows")
+    duck.register("fault_rows", view.faults)
+    duck.execute("CREATE TABLE faults AS SELECT * FROM fault_rows")
     made_of = json.dumps([file.path for file in view.cells])
     duck.execute("CREATE TABLE about AS SELECT ?::BIGINT AS manifest_version, ?::BIGINT AS input_version, "
                  "?::VARCHAR AS cell_files", [view.manifest_version, view.input_version, made_of])
