@@ -9,6 +9,7 @@ from runtime import options
 
 aggregate = typer.Typer()
 usage = typer.Typer()
+metering = typer.Typer()
 
 _BY = typer.Option("hour", "--by", help="Sum by hour, slot (quarter hour or 5 minutes) or month.", metavar="hour|slot|month")
 
@@ -21,6 +22,33 @@ def _aggregate() -> None:
 @usage.callback()
 def _usage() -> None:
     """Usage by service, hour, zone, class and direction."""
+
+
+@metering.callback()
+def _metering() -> None:
+    """The metering cut: where traffic is counted."""
+
+
+@metering.command("check")
+def check_command(
+    from_: str = typer.Option(..., "--from", help="Flows that began at this instant (ISO 8601 with offset) or later.",
+                              metavar="INSTANT"),
+    until: str = typer.Option(..., "--until", help="… and before this one.", metavar="INSTANT"),
+    limit: int = typer.Option(100, "--limit", min=1, max=1_000_000, help="Rows, most octets first."),
+    to: str = options.TO_FILE,
+) -> None:
+    """Addresses of subscribers whose packets the cut counts never or twice, by exporter and interface."""
+    from aggregation import metering as cut
+    from runtime import context, output
+
+    first, last = options.instant(from_, "--from"), options.instant(until, "--until")
+    if first is None or last is None or first >= last:
+        raise UsageError("--from is not before --until", "for example --from 2026-10-05T00:00Z --until 2026-10-06T00:00Z")
+    _say_if_cold()
+    found = cut.check(context.home(), first, last, limit)
+    output.emit_rows(found, cut.COLUMNS, to)
+    if not found:
+        output.say("every packet of a subscriber that was seen was counted once")
 
 
 @aggregate.command("run")
