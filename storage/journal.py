@@ -95,6 +95,19 @@ def journal_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.journal")) if folder.is_dir() else []
 
 
+def oldest_block(journal: Path, collector: str) -> int | None:
+    """The number of the first block that a collector's files should hold: the very first file begins with block 0, of a
+    later one the first good header tells. None without any."""
+    for path in journal_files(folder_of(journal, collector)):
+        if int(path.stem) == 0:
+            return 0
+        with _Source(path) as source:
+            number = source.first_block()
+            if number is not None:
+                return number
+    return None
+
+
 def _file_header(collector: str, number: int) -> bytes:
     head = _FILE_HEADER.pack(FILE_MAGIC, collector.encode("ascii"), number, clock.now_ms())
     return head + _CRC.pack(zlib.crc32(head))

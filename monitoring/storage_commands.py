@@ -1,0 +1,50 @@
+"""`ratemill storage …`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+storage = typer.Typer()
+
+
+@storage.callback()
+def _storage() -> None:
+    """The files of the home: whether they are whole, and copies of them."""
+
+
+@storage.command("verify")
+def verify_command() -> None:
+    """Read every file and every block of the journal against its digest; exit code 1 if anything is wrong."""
+    from core.errors import DamagedFile
+    from monitoring import storage_check
+    from runtime import context, output
+
+    done = storage_check.Verified()
+    output.emit_rows((found.row() for found in storage_check.verify(context.home(), done)), storage_check.COLUMNS)
+    output.say(f"{done.files} files and {done.blocks} blocks of the journal are whole ({done.octets} octets read)")
+    if done.problems:
+        raise DamagedFile(f"{done.problems} problems were found", "do what the column `do` says, one by one")
+
+
+@storage.command("backup")
+def backup_command(to: Path = typer.Argument(help="A new folder, on another disk.", metavar="FOLDER")) -> None:
+    """Copy the home as of now, while everything runs; each file is verified on the way."""
+    from monitoring import backup
+    from runtime import context, output
+
+    output.emit_object(backup.backup(context.home(), to))
+
+
+@storage.command("restore")
+def restore_command(
+    source: Path = typer.Argument(help="A folder that `storage backup` made.", metavar="FOLDER"),
+    to: Path = typer.Option(..., "--to", help="The new home.", metavar="HOME"),
+) -> None:
+    """Make a home from a backup; it is whole or not there."""
+    from monitoring import backup
+    from runtime import output
+
+    output.emit_object(backup.restore(source, to))
+    output.say(f"next: ratemill --home {to} storage verify, then ratemill --home {to} run")
