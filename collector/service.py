@@ -35,6 +35,7 @@ from core.errors import RatemillError, UsageError
 from core.jit import is_cold
 from core.periods import format_instant
 from runtime import log
+from runtime.clock_check import warn_if_unsynchronised
 from runtime.jobs import process_started
 from runtime.locks import only_one
 from runtime.metrics import Endpoint
@@ -165,6 +166,7 @@ class _Service:
         self._write_status()
         log.info("collector", "listening", collector=self._collector,
                  addresses=" ".join(one["address"] for one in self._listeners))
+        warn_if_unsynchronised("collector")
         return 0
 
     def _end_child(self) -> None:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from core import clock, tables
 from core.periods import SECOND_MS, format_instant
+from runtime.clock_check import clock_state
 from runtime.jobs import process_started, runs
 from storage import generations, space, sql
 from storage.home import Home
@@ -40,12 +41,19 @@ def describe(home: Home) -> dict[str, Any]:
         "home": str(home.path),
         "database": engine.url.render_as_string(),
         "at": format_instant(clock.now_ms()),
+        "clock": _clock(),
         **stored,
         "lag": lag,
         "processes": processes,
         "jobs": jobs,
         "problems": problems,
     }
+
+
+def _clock() -> dict[str, Any] | None:
+    """Whether NTP keeps the clock, and by how much it may be off; None: the kernel does not tell."""
+    state = clock_state()
+    return None if state is None else {"synchronised": state.synchronised, "error_ms_max": -(-state.error_us_max // 1000)}
 
 
 def _running(path: Path, problems: list[str]) -> dict[str, Any]:

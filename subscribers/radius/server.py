@@ -22,6 +22,7 @@ from core.addresses import parse_address
 from core.errors import RatemillError
 from core.periods import format_instant
 from runtime import log
+from runtime.clock_check import warn_if_unsynchronised
 from runtime.jobs import process_started
 from runtime.locks import only_one
 from storage import files, sql
@@ -72,6 +73,7 @@ class Server:
     def run(self) -> int:
         before = [signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)]
         log.info("radius", "listening", address=self.address)
+        warn_if_unsynchronised("radius")
         self._write_status("running")
         try:
             while not self._stopping:
