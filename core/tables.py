@@ -84,6 +84,18 @@ from core.collector_tables import (
 from core.collector_tables import (
     unrated_flows as unrated_flows,
 )
+from core.dhcp_tables import (
+    dhcp_client as dhcp_client,
+)
+from core.dhcp_tables import (
+    dhcp_entry as dhcp_entry,
+)
+from core.dhcp_tables import (
+    dhcp_lease as dhcp_lease,
+)
+from core.dhcp_tables import (
+    dhcp_position as dhcp_position,
+)
 from core.radius_tables import (
     radius_event as radius_event,
 )

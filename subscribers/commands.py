@@ -49,6 +49,29 @@ def import_leases(file: str = _FILE, dry_run: bool = options.DRY_RUN, reason: st
     _import(lease_file.import_file, file, dry_run, reason, "leases")
 
 
+@leases.command("from-dhcp")
+def leases_from_dhcp(
+    files: list[str] = typer.Argument(help="Lease files of ISC dhcpd or Kea.", metavar="FILE..."),
+    form: str = typer.Option("", "--format", metavar="isc|kea", help="Of all files; without: recognised by each one."),
+    realm: str = typer.Option("", "--realm", help="Of the addresses in the files."),
+    unknown: str = typer.Option("", "--unknown", metavar="FILE", help="Write every client without service to this file."),
+    dry_run: bool = options.DRY_RUN,
+    reason: str = options.REASON,
+) -> None:
+    """Turn the lease files of DHCP servers into leases; all files or none."""
+    from subscribers.dhcp import leases as dhcp
+
+    done = dhcp.run(context.home(), [Path(file) for file in files], actor.current(reason or "leases from-dhcp"), realm, form,
+                    dry_run)
+    output.emit_object(done.document())
+    for sentence in done.sentences():
+        output.say(sentence)
+    if unknown:
+        output.emit_rows(done.unknown_rows(), dhcp.UNKNOWN_COLUMNS, unknown)
+    if dry_run:
+        output.say("dry run: nothing was changed")
+
+
 def _contract_rows(connection: sa.Connection, service_name: str | None = None) -> list[dict[str, Any]]:
     import sqlalchemy as sa
 

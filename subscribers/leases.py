@@ -253,14 +253,28 @@ def replace(connection: sa.Connection, removed: Sequence[Lease], added: Sequence
             *(table.c[name].is_not_distinct_from(getattr(lease, name)) for name in Lease.__slots__)))  # fmt: skip
     if added:
         connection.execute(table.insert(), [_values(lease) for lease in added])
-    touched = [*removed, *added]
+    changed = _changed(removed, added)
     connection.execute(tables.input_change.insert().values(
-        at=clock.now_ms(), kind=kind, from_ms=min(lease.start_ms for lease in touched),
-        to_ms=max(lease.end_ms for lease in touched), detail=f"{len(added)} added, {len(removed)} removed"))  # fmt: skip
+        at=clock.now_ms(), kind=kind, from_ms=min(start for start, _ in changed), to_ms=max(end for _, end in changed),
+        detail=f"{len(added)} added, {len(removed)} removed"))  # fmt: skip
     for lease in removed[:AUDITED_CHANGES_MAX]:
         subject = format_prefix(Prefix(lease.address, lease.prefix_length))
         audit.record(connection, actor, "lease.remove", subject, _described(lease), None)
     audit.record(connection, actor, f"leases.{kind}", kind, None, {"added": len(added), "removed": len(removed)})
+
+
+def _changed(removed: Sequence[Lease], added: Sequence[Lease]) -> list[tuple[int, int]]:
+    """The times of which the owner may be another: of a lease that only ends elsewhere, what lies between both ends. So a
+    lease that is renewed every hour does not have all flows since its start attributed again."""
+    before = {(lease.key, lease.service_id): lease for lease in removed}
+    changed: list[tuple[int, int]] = []
+    for lease in added:
+        other = before.pop((lease.key, lease.service_id), None)
+        if other is None:
+            changed.append((lease.start_ms, lease.end_ms))
+        else:
+            changed.append((min(other.end_ms, lease.end_ms), max(other.end_ms, lease.end_ms)))
+    return changed + [(lease.start_ms, lease.end_ms) for lease in before.values()]
 
 
 def _values(lease: Lease) -> dict[str, object]:

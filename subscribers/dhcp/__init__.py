@@ -1,0 +1,1 @@
+"""DHCP lease files → leases."""
