@@ -281,14 +281,81 @@ def admit(
 def export_flows(
     start: str = typer.Option("", "--from", metavar="INSTANT", help="Received at or after this instant."),
     to: list[str] = typer.Option([], "--to", metavar="INSTANT|FILE", help="Received before this instant; a file to write."),
+    reason: str = options.REASON,
 ) -> None:
-    """Flows in the order in which they were received, verified against their digests."""
-    from collector import listing
+    """Flows in the order in which they were received, verified against their digests; each look is recorded."""
+    from collector import flow_looks, listing
+    from core.actor import current
     from runtime.output import emit_batches
 
     end, file = _ends(to)
-    batches = listing.flows(this_home(), options.instant(start, "--from"), options.instant(end, "--to"))
+    first, last = options.instant(start, "--from"), options.instant(end, "--to")
+    flow_looks.note(this_home(), current(reason or "flows export"), "flows export", first, last)
+    batches = listing.flows(this_home(), first, last)
     emit_batches(listing.FLOW_EXPORT, batches, file)
+
+
+_FROM = typer.Option("", "--from", metavar="INSTANT", help="Received at or after this instant.")
+_TO = typer.Option([], "--to", metavar="INSTANT|FILE", help="Received before this instant; a file to write.")
+_FILTER = typer.Argument(None, metavar="FILTER…", help="For example: 'proto udp and dst port in [53 443]'; default: all flows.")
+_SCALED = typer.Option(False, "--scaled", help="Multiply octets and packets by the sampling rates; default: as exported.")
+
+
+@flows.command("top")
+def top_flows(
+    words: list[str] = _FILTER,
+    by: str = typer.Option("src", "--by", metavar="KEY", help=(
+        "src, dst, pair, src-port, dst-port, protocol, service-port, connection, exporter, in-if, out-if, src-as, dst-as, "
+        "next-hop or tos.")),
+    order: str = typer.Option("octets", "--order", metavar="octets|packets|flows", help="What is biggest."),
+    limit: int = typer.Option(20, "--limit", min=1, metavar="N", help="How many rows."),
+    start: str = _FROM,
+    to: list[str] = _TO,
+    scaled: bool = _SCALED,
+    reason: str = options.REASON,
+) -> None:
+    """The biggest sources, destinations, ports … of stored flows; each look is recorded."""
+    from collector import flow_sums
+    from core.actor import current
+    from runtime.output import emit_rows, say
+
+    end, file = _ends(to)
+    wanted = flow_sums.Wanted(options.instant(start, "--from"), options.instant(end, "--to"), " ".join(words or ()), scaled)
+    found = flow_sums.top(this_home(), wanted, by, order, limit, current(reason or "flows top"))
+    emit_rows(found.rows, (*flow_sums.KEYS[by], *flow_sums.ORDERS), file)
+    for sentence in found.sentences():
+        say(sentence)
+
+
+@flows.command("graph")
+def graph_flows(
+    words: list[str] = _FILTER,
+    bars: int = typer.Option(24, "--bars", min=1, max=1000, metavar="N", help="Into how many equal stretches the time is cut."),
+    start: str = _FROM,
+    to: list[str] = _TO,
+    scaled: bool = _SCALED,
+    reason: str = options.REASON,
+) -> None:
+    """Octets of stored flows by the time of their arrival: bars on a terminal, else rows; each look is recorded."""
+    from collector import flow_sums
+    from core.actor import current
+    from runtime.output import chosen_format, emit_rows, say
+
+    end, file = _ends(to)
+    wanted = flow_sums.Wanted(options.instant(start, "--from"), options.instant(end, "--to"), " ".join(words or ()), scaled)
+    found = flow_sums.graph(this_home(), wanted, bars, current(reason or "flows graph"))
+    if chosen_format() == "table" and found.rows and not file:
+        import shutil
+        import sys
+
+        from collector import flow_bars
+
+        can_draw = "utf" in (sys.stdout.encoding or "").lower()
+        print(*flow_bars.draw(found.rows, shutil.get_terminal_size().columns, plain=not can_draw), sep="\n")
+    else:
+        emit_rows(found.rows, ("start", "end", *flow_sums.ORDERS), file)
+    for sentence in found.sentences():
+        say(sentence)
 
 
 def _ends(values: list[str]) -> tuple[str, str]:

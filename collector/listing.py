@@ -80,9 +80,9 @@ def flows(home: Home, start: int | None, end: int | None) -> Iterator[pa.RecordB
     """Flows received in [start, end), in order of arrival, then of the journal. Raises DamagedFile."""
     pending: pa.Table | None = None
     rates = _late_rates(home)
-    segments = _segments(home, start, end)
+    segments = segments_between(home, start, end)
     for number, row in enumerate(segments):
-        table = _within(read_segment(home, row), start, end)
+        table = within(read_segment(home, row), start, end)
         order = np.full(table.num_rows, row.id, np.int64)
         table = table.append_column("segment", pa.array(order)).append_column("row", pa.array(np.arange(table.num_rows)))
         pending = table if pending is None else pa.concat_tables([pending, table])
@@ -96,7 +96,8 @@ def flows(home: Home, start: int | None, end: int | None) -> Iterator[pa.RecordB
         yield from _as_text(ready, rates)
 
 
-def _segments(home: Home, start: int | None, end: int | None) -> list[Any]:
+def segments_between(home: Home, start: int | None, end: int | None) -> list[Any]:
+    """Rows of the segments that may hold flows received in [start, end), in order of arrival."""
     segment = tables.segment
     query = sa.select(segment).where(segment.c.flows > 0).order_by(segment.c.received_first, segment.c.id)
     if start is not None:
@@ -111,7 +112,8 @@ def _instants(table: pa.Table) -> pa.ChunkedArray:
     return table.column("received").cast(pa.int64())
 
 
-def _within(table: pa.Table, start: int | None, end: int | None) -> pa.Table:
+def within(table: pa.Table, start: int | None, end: int | None) -> pa.Table:
+    """The flows received in [start, end)."""
     if start is not None:
         table = table.filter(pc.greater_equal(_instants(table), start))
     if end is not None:
