@@ -38,6 +38,7 @@ SECTIONS: dict[str, str] = {
     "infrastructure": "subscribers",
     "radius": "subscribers",
     "radius_client": "subscribers",
+    "deterministic_nat": "subscribers",
     "collector": "collector",
     "sampling": "collector",
     "time": "collector",

@@ -96,6 +96,12 @@ from core.dhcp_tables import (
 from core.dhcp_tables import (
     dhcp_position as dhcp_position,
 )
+from core.nat_tables import (
+    deterministic_nat_lease as deterministic_nat_lease,
+)
+from core.nat_tables import (
+    deterministic_nat_position as deterministic_nat_position,
+)
 from core.radius_tables import (
     radius_event as radius_event,
 )

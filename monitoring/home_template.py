@@ -23,6 +23,8 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
     "infrastructure": {"prefixes": '["203.0.113.0/28"]'},
     "radius": {"listen": '"0.0.0.0:1813"'},
     "radius_client": {"address": '"192.0.2.16/28"', "secret": '"a long random text"', "realm": '"town-b"'},
+    "deterministic_nat": {"inside": '["100.64.0.0/22"]', "outside": '["198.51.100.0/28"]', "inside_realm": '"subscribers"',
+                          "block_size": "1000"},
     "database": {"url": '"postgresql+psycopg://ratemill@db.example.net/ratemill"'},
     "collector": {"listen": '["0.0.0.0:2055", "[::]:2055"]', "disk_reserve": "1073741824", "disk_warning": "4294967296"},
 }

@@ -21,6 +21,7 @@ MODULES = (
     "core.settings",
     "subscribers.settings",
     "subscribers.radius.settings",
+    "subscribers.deterministic_nat.settings",
     "collector.settings",
     "collector.thresholds",
     "aggregation.settings",

@@ -49,6 +49,16 @@ def import_leases(file: str = _FILE, dry_run: bool = options.DRY_RUN, reason: st
     _import(lease_file.import_file, file, dry_run, reason, "leases")
 
 
+@leases.command("from-deterministic-nat")
+def leases_from_deterministic_nat(dry_run: bool = options.DRY_RUN, reason: str = options.REASON) -> None:
+    """Turn the formulas of [[deterministic_nat]] (RFC 7422) into leases of the outside addresses."""
+    from subscribers.deterministic_nat import leases as nat
+
+    output.emit_object(nat.run(context.home(), actor.current(reason or "leases from-deterministic-nat"), dry_run).document())
+    if dry_run:
+        output.say("dry run: nothing was changed")
+
+
 @leases.command("from-dhcp")
 def leases_from_dhcp(
     files: list[str] = typer.Argument(help="Lease files of ISC dhcpd or Kea.", metavar="FILE..."),
