@@ -24,7 +24,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
     "radius": {"listen": '"0.0.0.0:1813"'},
     "radius_client": {"address": '"192.0.2.16/28"', "secret": '"a long random text"', "realm": '"town-b"'},
     "deterministic_nat": {"inside": '["100.64.0.0/22"]', "outside": '["198.51.100.0/28"]', "inside_realm": '"subscribers"',
-                          "block_size": "1000"},
+                          "block_size": "1000", "start": "2026-09-01T00:00:00Z", "end": "2027-09-01T00:00:00Z"},
     "database": {"url": '"postgresql+psycopg://ratemill@db.example.net/ratemill"'},
     "collector": {"listen": '["0.0.0.0:2055", "[::]:2055"]', "disk_reserve": "1073741824", "disk_warning": "4294967296"},
 }

@@ -106,7 +106,7 @@ def _leases_of(nat: DeterministicNat, inside: bytes, owners: Owners) -> list[Lea
     block = block_of(nat, inside)
     assert block is not None, "it is one of its inside addresses"
     return [Lease(nat.outside_realm, block.outside, 128, None, block.port_first, block.port_last, start, end, service)
-            for start, end, service in owners.of(nat.inside_realm, inside, nat.start, nat.end) if service is not None]
+            for start, end, service in owners.of(nat.inside_realm, inside, nat.start_ms, nat.end_ms) if service is not None]
 
 
 def _compare(connection: sa.Connection, addresses: Sequence[bytes], found: Sequence[Lease], result: Result, actor: Actor,

@@ -48,8 +48,16 @@ class DeterministicNat:
                              lowest=0, highest=PORTS - 1)
     order: str = setting("address_first", what="address_first: all blocks of an outside address, then the next address; "
                          "pool_first: the first block of each outside address, then the second.", choices=ORDERS)
-    start: int = setting(OPEN_START, what="Instant from which the NAT works like this; default: always.", parse=_instant)
-    end: int = setting(OPEN_END, what="Instant at which it no longer does.", parse=_instant)
+    start: int | None = setting(None, what="Instant from which the NAT works like this; without: always.", parse=_instant)
+    end: int | None = setting(None, what="Instant at which it no longer does.", parse=_instant)
+
+    @property
+    def start_ms(self) -> int:
+        return OPEN_START if self.start is None else self.start
+
+    @property
+    def end_ms(self) -> int:
+        return OPEN_END if self.end is None else self.end
 
     @property
     def blocks(self) -> int:
@@ -68,7 +76,8 @@ def from_document(document: Document) -> tuple[DeterministicNat, ...]:
     for number, nat in enumerate(found, 1):
         _check(nat, f"[[deterministic_nat]] {number}")
         for other, before in enumerate(found[: number - 1], 1):
-            if before.outside_realm == nat.outside_realm and before.start < nat.end and nat.start < before.end and any(
+            is_same_time = before.start_ms < nat.end_ms and nat.start_ms < before.end_ms
+            if before.outside_realm == nat.outside_realm and is_same_time and any(
                     _share(one, two) for one in before.outside for two in nat.outside):
                 raise SettingsError(f"[[deterministic_nat]] {other} and {number} have outside addresses in common at one time",
                                     "end the one before the other starts, or give each its own addresses")
@@ -79,7 +88,7 @@ def _check(nat: DeterministicNat, name: str) -> None:
     if not nat.inside_realm or nat.inside_realm == nat.outside_realm:
         raise SettingsError(f"{name}: the inside needs a realm of its own",
                             "name it in inside_realm, and in the column `realm` of leases.csv")
-    if nat.start >= nat.end:
+    if nat.start_ms >= nat.end_ms:
         raise SettingsError(f"{name}: end is not after start", "correct one of them")
     if not nat.blocks:
         raise SettingsError(f"{name}: no block of {nat.block_size} ports fits between {nat.port_first} and {nat.port_last}",
