@@ -28,6 +28,7 @@ from core.periods import OPEN_END
 from storage import sql
 from storage.home import Home
 from subscribers import leases
+from subscribers.derived import Derived
 from subscribers.inside import Owners
 from subscribers.leases import Lease
 
@@ -38,6 +39,7 @@ CHANGE_KIND = "port_blocks"
 """The kind under which changes of these leases are noted among the changes of inputs."""
 ADDRESSES_AT_ONCE = 500
 """Outside addresses that are looked at between two writes."""
+DERIVED = Derived(tables.port_block_lease, CHANGE_KIND)
 
 Realms = dict[bytes, tuple[str, str]]
 """Exporter → (realm inside its NAT, realm outside)."""
@@ -241,7 +243,7 @@ def _derive(connection: sa.Connection, addresses: Sequence[bytes], realms: Realm
         by_place.setdefault((realms.get(event.exporter, ("", ""))[1], event.outside), []).append(event)
     wanted: list[Lease] = []
     outcomes: dict[int, str] = {}
-    applied = _applied(connection, addresses)
+    applied = DERIVED.applied(connection, addresses)
     own = {lease.key for lease in applied}
     stored = leases.places(connection, addresses)
     for (realm, address), events in sorted(by_place.items()):
@@ -254,21 +256,14 @@ def _derive(connection: sa.Connection, addresses: Sequence[bytes], realms: Realm
             outcomes[block.event.id] = outcome if len(free) == len(found) else CONFLICT
     for number in before:
         outcomes.setdefault(number, REPEATED)  # an allocation that ended in the millisecond in which it began
-    added, removed = sorted(set(wanted) - applied, key=_order), sorted(applied - set(wanted), key=_order)
-    result.added += len(added)
-    result.removed += len(removed)
-    result.unchanged += len(applied) - len(removed)
+    entered = DERIVED.settle(connection, applied, wanted, actor, dry_run)
+    result.added += entered.added
+    result.removed += entered.removed
+    result.unchanged += entered.unchanged
     result.outcomes.update(outcomes.values())
     if dry_run:
         return
-    if added or removed:
-        leases.replace(connection, removed, added, CHANGE_KIND, actor)
-        _apply(connection, removed, added)
     _write_outcomes(connection, {n: outcome for n, outcome in outcomes.items() if before[n] != outcome})
-
-
-def _order(lease: Lease) -> tuple[Any, ...]:
-    return lease.realm, lease.address, lease.port_first, lease.protocol or 0, lease.start_ms, lease.end_ms, lease.service_id
 
 
 def _leases_of(block: Block, realm: str, address: bytes, realms: Realms, owners: Owners) -> tuple[list[Lease], str]:
@@ -282,25 +277,6 @@ def _leases_of(block: Block, realm: str, address: bytes, realms: Realms, owners:
             continue
         found.append(Lease(realm, address, 128, event.protocol or None, event.port_first, event.port_last, start, end, service))
     return found, outcome
-
-
-def _applied(connection: sa.Connection, addresses: Sequence[bytes]) -> set[Lease]:
-    table = tables.port_block_lease
-    query = sa.select(table).where(table.c.address.in_(addresses))
-    return {Lease(row.realm, bytes(row.address), 128, row.protocol, row.port_first, row.port_last, row.start_ms, row.end_ms,
-                  row.service_id) for row in connection.execute(query)}
-
-
-_APPLIED = ("realm", "address", "protocol", "port_first", "port_last", "start_ms", "end_ms", "service_id")
-
-
-def _apply(connection: sa.Connection, removed: Sequence[Lease], added: Sequence[Lease]) -> None:
-    table = tables.port_block_lease
-    for lease in removed:
-        connection.execute(table.delete().where(
-            *(table.c[name].is_not_distinct_from(getattr(lease, name)) for name in _APPLIED)))
-    if added:
-        connection.execute(table.insert(), [{name: getattr(lease, name) for name in _APPLIED} for lease in added])
 
 
 def _write_outcomes(connection: sa.Connection, changed: dict[int, str]) -> None:

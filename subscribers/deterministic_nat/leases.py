@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -18,6 +17,7 @@ from core.addresses import Prefix
 from storage import sql
 from storage.home import Home
 from subscribers import leases
+from subscribers.derived import Derived
 from subscribers.deterministic_nat.formula import block_of, insides_within
 from subscribers.deterministic_nat.settings import DeterministicNat, from_document
 from subscribers.inside import Owners
@@ -27,8 +27,7 @@ CHANGE_KIND = "deterministic_nat"
 """The kind under which changes of these leases are noted among the changes of inputs."""
 ADDRESSES_AT_ONCE = 300
 """Outside addresses that are compared between two writes."""
-
-_COLUMNS = ("realm", "address", "port_first", "port_last", "start_ms", "end_ms", "service_id")
+DERIVED = Derived(tables.deterministic_nat_lease, CHANGE_KIND)
 
 
 @dataclass
@@ -111,25 +110,12 @@ def _leases_of(nat: DeterministicNat, inside: bytes, owners: Owners) -> list[Lea
 
 def _compare(connection: sa.Connection, addresses: Sequence[bytes], found: Sequence[Lease], result: Result, actor: Actor,
              dry_run: bool) -> None:
-    table = tables.deterministic_nat_lease
-    applied = {Lease(row.realm, bytes(row.address), 128, None, row.port_first, row.port_last, row.start_ms, row.end_ms,
-                     row.service_id) for row in connection.execute(sa.select(table).where(table.c.address.in_(addresses)))}
+    applied = DERIVED.applied(connection, addresses)
     own = {lease.key for lease in applied}
     stored = leases.places(connection, addresses)
     wanted = {lease for lease in found if not leases.conflicts(lease, stored, own)}
     result.conflicts += len(found) - len(wanted)
-    added, removed = sorted(wanted - applied, key=_order), sorted(applied - wanted, key=_order)
-    result.added += len(added)
-    result.removed += len(removed)
-    result.unchanged += len(applied) - len(removed)
-    if dry_run or not (added or removed):
-        return
-    leases.replace(connection, removed, added, CHANGE_KIND, actor)
-    for lease in removed:
-        connection.execute(table.delete().where(*(table.c[name] == getattr(lease, name) for name in _COLUMNS)))
-    if added:
-        connection.execute(table.insert(), [{name: getattr(lease, name) for name in _COLUMNS} for lease in added])
-
-
-def _order(lease: Lease) -> tuple[Any, ...]:
-    return lease.realm, lease.address, lease.port_first, lease.start_ms, lease.end_ms, lease.service_id
+    settled = DERIVED.settle(connection, applied, wanted, actor, dry_run)
+    result.added += settled.added
+    result.removed += settled.removed
+    result.unchanged += settled.unchanged

@@ -24,6 +24,7 @@ from storage import sql
 from storage.home import Home
 from subscribers import leases
 from subscribers.csv_file import Problems
+from subscribers.derived import Derived
 from subscribers.dhcp import entries, files
 from subscribers.dhcp.entries import Client, Entry, Reading, Store
 from subscribers.dhcp.intervals import Interval, intervals
@@ -34,6 +35,7 @@ CHANGE_KIND = "dhcp"
 """The kind under which changes of these leases are noted among the changes of inputs."""
 ENTRIES_AT_ONCE = 1_000
 PREFIXES_AT_ONCE = 300
+DERIVED = Derived(tables.dhcp_lease, CHANGE_KIND)
 LISTED_MAX = 20
 """Clients and conflicts that are told at the terminal; the option --unknown writes all clients."""
 UNKNOWN_COLUMNS = ("client", "reason", "realm", "address", "start", "end", "file", "line")
@@ -187,7 +189,8 @@ def _derive(connection: sa.Connection, prefixes: Collection[Prefix], owners: Own
     for one in entries.of_prefixes(connection, prefixes):
         told.setdefault((one.realm, one.entry.prefix), []).append(one.entry)
     addresses = {prefix.address for prefix in prefixes}
-    applied = {lease for lease in _applied(connection, addresses) if Prefix(lease.address, lease.prefix_length) in prefixes}
+    applied = {lease for lease in DERIVED.applied(connection, addresses)
+               if Prefix(lease.address, lease.prefix_length) in prefixes}
     own = {lease.key for lease in applied}
     stored = leases.places(connection, addresses)
     wanted: set[Lease] = set()
@@ -200,13 +203,10 @@ def _derive(connection: sa.Connection, prefixes: Collection[Prefix], owners: Own
                                               f"{_end(lease.end_ms) or 'open'} it has a lease from elsewhere")  # fmt: skip
             else:
                 wanted.add(lease)
-    added, removed = sorted(wanted - applied, key=_order), sorted(applied - wanted, key=_order)
-    result.added += len(added)
-    result.removed += len(removed)
-    result.unchanged += len(applied) - len(removed)
-    if added or removed:
-        leases.replace(connection, removed, added, CHANGE_KIND, actor)
-        _apply(connection, removed, added)
+    settled = DERIVED.settle(connection, applied, wanted, actor, dry_run=False)
+    result.added += settled.added
+    result.removed += settled.removed
+    result.unchanged += settled.unchanged
 
 
 def _wanted(realm: str, prefix: Prefix, times: Sequence[Interval], owners: Owners, place: Place | None,
@@ -226,24 +226,3 @@ def _wanted(realm: str, prefix: Prefix, times: Sequence[Interval], owners: Owner
             start = found.pop().start_ms
         found.append(Lease(realm, prefix.address, prefix.length, None, None, None, start, time.end, service))
     return found
-
-
-def _order(lease: Lease) -> tuple[Any, ...]:
-    return lease.realm, lease.address, lease.prefix_length, lease.start_ms, lease.end_ms, lease.service_id
-
-
-_COLUMNS = ("realm", "address", "prefix_length", "start_ms", "end_ms", "service_id")
-
-
-def _applied(connection: sa.Connection, addresses: Collection[bytes]) -> set[Lease]:
-    table = tables.dhcp_lease
-    return {Lease(row.realm, bytes(row.address), row.prefix_length, None, None, None, row.start_ms, row.end_ms, row.service_id)
-            for row in connection.execute(sa.select(table).where(table.c.address.in_(addresses)))}  # fmt: skip
-
-
-def _apply(connection: sa.Connection, removed: Sequence[Lease], added: Sequence[Lease]) -> None:
-    table = tables.dhcp_lease
-    for lease in removed:
-        connection.execute(table.delete().where(*(table.c[name] == getattr(lease, name) for name in _COLUMNS)))
-    if added:
-        connection.execute(table.insert(), [{name: getattr(lease, name) for name in _COLUMNS} for lease in added])

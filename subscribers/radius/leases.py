@@ -7,9 +7,8 @@ does not matter, and a second run changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -19,6 +18,7 @@ from core.addresses import Prefix, format_prefix
 from storage import sql
 from storage.home import Home
 from subscribers import leases
+from subscribers.derived import Derived
 from subscribers.leases import Lease
 from subscribers.radius import events
 from subscribers.radius.owners import owned
@@ -27,6 +27,7 @@ from subscribers.radius.settings import RadiusSettings, from_document
 CHANGE_KIND = "radius"
 """The kind under which changes of these leases are noted among the changes of inputs."""
 PREFIXES_AT_ONCE = 300
+DERIVED = Derived(tables.radius_lease, CHANGE_KIND)
 
 
 @dataclass
@@ -108,7 +109,7 @@ def _derive(connection: sa.Connection, prefixes: Sequence[Prefix], settings: Rad
     stored_events = events.of_sessions(connection, events.sessions_with(connection, prefixes))
     wanted: set[Lease] = set()
     concerned, addresses = set(prefixes), {prefix.address for prefix in prefixes}
-    applied = {lease for lease in _applied(connection, addresses)
+    applied = {lease for lease in DERIVED.applied(connection, addresses)
                if Prefix(lease.address, lease.prefix_length) in concerned}
     own = {lease.key for lease in applied}
     stored = leases.places(connection, addresses)
@@ -125,31 +126,7 @@ def _derive(connection: sa.Connection, prefixes: Sequence[Prefix], settings: Rad
                 result.conflicts += 1
             else:
                 wanted.add(lease)
-    added, removed = sorted(wanted - applied, key=_order), sorted(applied - wanted, key=_order)
-    result.added += len(added)
-    result.removed += len(removed)
-    result.unchanged += len(applied) - len(removed)
-    if not dry_run and (added or removed):
-        leases.replace(connection, removed, added, CHANGE_KIND, actor)
-        _apply(connection, removed, added)
-
-
-def _order(lease: Lease) -> tuple[Any, ...]:
-    return lease.realm, lease.address, lease.prefix_length, lease.start_ms, lease.end_ms, lease.service_id
-
-
-_COLUMNS = ("realm", "address", "prefix_length", "start_ms", "end_ms", "service_id")
-
-
-def _applied(connection: sa.Connection, addresses: Collection[bytes]) -> set[Lease]:
-    table = tables.radius_lease
-    return {Lease(row.realm, bytes(row.address), row.prefix_length, None, None, None, row.start_ms, row.end_ms, row.service_id)
-            for row in connection.execute(sa.select(table).where(table.c.address.in_(addresses)))}
-
-
-def _apply(connection: sa.Connection, removed: Sequence[Lease], added: Sequence[Lease]) -> None:
-    table = tables.radius_lease
-    for lease in removed:
-        connection.execute(table.delete().where(*(table.c[name] == getattr(lease, name) for name in _COLUMNS)))
-    if added:
-        connection.execute(table.insert(), [{name: getattr(lease, name) for name in _COLUMNS} for lease in added])
+    settled = DERIVED.settle(connection, applied, wanted, actor, dry_run)
+    result.added += settled.added
+    result.removed += settled.removed
+    result.unchanged += settled.unchanged
