@@ -108,6 +108,8 @@ class Maker:
                                 sampled, classify(columns["source_address"]), classify(columns["destination_address"]))
 
     def _exporter_indexes(self, exporters: NDArray[np.uint8]) -> NDArray[np.int64]:
+        if (exporters == exporters[0]).all():  # as in most pieces: a segment is of few routers
+            return np.full(len(exporters), self._exporters.setdefault(exporters[0].tobytes(), len(self._exporters)), np.int64)
         unique, inverse = np.unique(np.ascontiguousarray(exporters).view("V16").ravel(), return_inverse=True)
         indexes = [self._exporters.setdefault(exporter.tobytes(), len(self._exporters)) for exporter in unique]
         return np.array(indexes, np.int64)[inverse]
@@ -152,12 +154,20 @@ def find_spans(columns: Columns, owners: Attribution) -> tuple[kernels.Spans, Re
 def cell_table(sums: Sums) -> pa.Table:
     """The cells in order of their key."""
     keys, values = sums.rows()
-    k0 = keys[:, 0]
-    order = np.lexsort((k0 & 0x3FFFF, keys[:, 1], k0 >> 18))
-    k0, slot, values = k0[order], keys[order, 1], values[order]
+    k0, slot, order = _in_order(keys)
+    values = values[order]
     columns = [(k0 >> 18).astype(np.int32), slot, (k0 >> 2 & 0xFFFF).astype(np.int16), (k0 >> 1 & 1).astype(np.uint8),
                (k0 & 1).astype(np.uint8), *values.T]
     return _table(columns, schemas.CELLS)
+
+
+def _in_order(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Both words of the keys of cells in the order of the files, and which rows they were."""
+    columns = np.ascontiguousarray(keys[:, 0]), np.ascontiguousarray(keys[:, 1]), np.arange(len(keys))
+    if not len(keys):
+        return columns
+    room = np.empty_like(columns[0]), np.empty_like(columns[1]), np.empty_like(columns[2])
+    return room if kernels.sort_cells(*columns, *room, np.empty(kernels.DIGITS + 1, np.int64)) else columns
 
 
 def cell_keys(table: pa.Table) -> NDArray[np.int64]:

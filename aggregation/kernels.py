@@ -192,6 +192,59 @@ def add_rows(keys: Int64, sums: Int64, state: Int64, k0: Int64, k1: Int64, k2: I
     return DONE
 
 
+DIGIT_BITS = 11
+DIGITS = 1 << DIGIT_BITS
+
+
+@inline_kernel
+def _digit(k0: int, k1: int, which: int, shift: int, low_0: int, low_1: int) -> Any:
+    """One digit of a cell's place: of class, direction and sampled, of the slot, or of the service."""
+    if which == 0:
+        value = k0 & 0x3FFFF
+    elif which == 1:
+        value = k1 - low_1
+    else:
+        value = (k0 >> 18) - low_0
+    return np.uint64(value) >> np.uint64(shift) & np.uint64(DIGITS - 1)
+
+
+@kernel
+def sort_cells(k0: Int64, k1: Int64, order: Int64, k0_room: Int64, k1_room: Int64, order_room: Int64, count: Int64) -> int:
+    """Put keys of cells, and `order` beside them, in order of service, slot, class, direction and sampled.
+
+    A radix sort from the last digit on: as many passes as the spread of the keys has digits, whatever their number.
+    Returns 1 if the result stands in the `_room`s, else 0. `count` is room for DIGITS + 1 counts.
+    """
+    low_0, low_1, high_0, high_1 = k0[0] >> 18, k1[0], k0[0] >> 18, k1[0]
+    for i in range(k0.size):
+        low_0, high_0 = min(low_0, k0[i] >> 18), max(high_0, k0[i] >> 18)
+        low_1, high_1 = min(low_1, k1[i]), max(high_1, k1[i])
+    high = (np.int64(0x3FFFF), high_1 - low_1, high_0 - low_0)
+    turned = 0
+    for which in range(3):
+        shift = 0
+        while shift < 64 and np.uint64(high[which]) >> np.uint64(shift) != np.uint64(0):
+            count[:] = 0
+            for i in range(k0.size):
+                count[_digit(k0[i], k1[i], which, shift, low_0, low_1) + np.uint64(1)] += 1
+            if count[_digit(k0[0], k1[0], which, shift, low_0, low_1) + np.uint64(1)] < k0.size:
+                for digit in range(DIGITS):
+                    count[digit + 1] += count[digit]
+                for i in range(k0.size):
+                    digit = _digit(k0[i], k1[i], which, shift, low_0, low_1)
+                    at = count[digit]
+                    count[digit] = at + 1
+                    k0_room[at] = k0[i]
+                    k1_room[at] = k1[i]
+                    order_room[at] = order[i]
+                k0, k0_room = k0_room, k0
+                k1, k1_room = k1_room, k1
+                order, order_room = order_room, order
+                turned = 1 - turned
+            shift += DIGIT_BITS
+    return turned
+
+
 @inline_kernel
 def _put(spans: Any, at: int, flow: int, outcome: int, end: int, on_net: int, service: int, a: int, b: int) -> int:
     spans.flow[at] = flow

@@ -93,7 +93,7 @@ class Attribution:
         status = np.zeros((count, 2), np.uint8)
         parts: list[tuple[NDArray[np.generic], ...]] = []
         room, at = max(PIECES_MIN, 3 * count), 0
-        groups = np.empty(kernels.GROUPS_MAX, np.int32)
+        groups = np.empty(kernels.GROUPS_MAX, np.int64)
         while at < count:
             pieces = _room_for(room)
             reached, written = kernels.resolve(
@@ -184,31 +184,25 @@ def _owner_table(rows: Sequence[LeaseRow], realms: dict[str, int], own: settings
         key = (kernels.INFRASTRUCTURE_REALM, -prefix.length, kernels.WHOLE_BUCKET, *_words(prefix.address))
         entries.append(_Entry(key, OPEN_START, OPEN_END, -1, 0, PORT_LAST, kernels.UNKNOWN_SERVICE))
     entries.sort(key=lambda entry: (entry.key, entry.start))
-    keys = sorted({entry.key for entry in entries})
-    counts = dict.fromkeys(keys, 0)
+    counts: dict[tuple[int, int, int, int, int], int] = {}
     for entry in entries:
-        counts[entry.key] += 1
-    lengths, lengths_first = _lengths(keys, len(realms))
-    slots = np.full(1 << max(4, (2 * len(keys)).bit_length()), -1, np.int32)
-    table = kernels.OwnerTable(
-        slots,
-        np.array([key[0] for key in keys], np.int32),
-        np.array([-key[1] for key in keys], np.int32),
-        np.array([key[2] for key in keys], np.int32),
-        np.array([key[3] for key in keys], np.uint64),
-        np.array([key[4] for key in keys], np.uint64),
-        np.concatenate([[0], np.cumsum([counts[key] for key in keys], dtype=np.int64)]).astype(np.int64),
-        np.array([entry.protocol for entry in entries], np.int32),
-        np.array([entry.port_first for entry in entries], np.int32),
-        np.array([entry.port_last for entry in entries], np.int32),
-        np.array([entry.start for entry in entries], np.int64),
-        np.array([entry.end for entry in entries], np.int64),
-        np.array([entry.service for entry in entries], np.int32),
-        lengths,
-        lengths_first,
-    )
-    kernels.fill_slots(slots, table.key_realm, table.key_length, table.key_bucket, table.key_hi, table.key_lo)
-    return table
+        counts[entry.key] = counts.get(entry.key, 0) + 1
+    lengths, lengths_first = _lengths(list(counts), len(realms))
+    first = np.concatenate([[0], np.cumsum(list(counts.values()), dtype=np.int64)]).astype(np.int64)
+    keys = np.array([(_signed(hi), _signed(lo), kernels.key_tag(realm, -length, bucket))
+                     for realm, length, bucket, hi, lo in counts], np.int64).reshape(-1, 3)  # fmt: skip
+    groups = first[:-1] << 32 | np.diff(first)
+    leases = np.array([(entry.start, entry.end, entry.service,
+                        kernels.lease_ports(entry.protocol, entry.port_first, entry.port_last))
+                       for entry in entries], np.int64).reshape(-1, 4)  # fmt: skip
+    slots = np.full((1 << max(4, (2 * len(keys)).bit_length()), 4), kernels.FREE, np.int64)
+    kernels.fill_slots(slots, np.column_stack([keys, groups]))
+    return kernels.OwnerTable(slots, leases, lengths, lengths_first)
+
+
+def _signed(word: int) -> int:
+    """64 bits as a whole number with a sign, as arrays of int64 hold them."""
+    return word - (1 << 64) if word >> 63 else word
 
 
 def _lengths(

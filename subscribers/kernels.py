@@ -7,7 +7,7 @@ change to change of the winner. Arrays in, arrays out.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,23 +31,31 @@ GROUPS_MAX = 300  # more than the prefix lengths of both families
 
 
 class OwnerTable(NamedTuple):
-    """Groups of leases by key, and the hash table that finds them."""
+    """Groups of leases by key, and the hash table that finds them.
 
-    slots: NDArray[np.int32]
-    key_realm: NDArray[np.int32]
-    key_length: NDArray[np.int32]
-    key_bucket: NDArray[np.int32]
-    key_hi: NDArray[np.uint64]
-    key_lo: NDArray[np.uint64]
-    key_first: NDArray[np.int64]
-    protocol: NDArray[np.int32]  # -1: all
-    port_first: NDArray[np.int32]
-    port_last: NDArray[np.int32]
-    start: NDArray[np.int64]
-    end: NDArray[np.int64]
-    service: NDArray[np.int32]
+    What is looked at together lies together, 32 octets a row: with a million addresses every look is a cache miss, and
+    a miss brings in a line of 64 octets.
+    """
+
+    slots: NDArray[np.int64]  # (a power of two, 4): high and low word of the prefix, tag (FREE: none), first << 32 | count
+    leases: NDArray[np.int64]  # (n, 4): start, end, service, ports (see `lease_ports`); a group's follow each other by start
     lengths: NDArray[np.int32]  # prefix lengths that a realm has, longest first, realm after realm
     lengths_first: NDArray[np.int64]  # by realm + 1: realm -1 is the infrastructure
+
+
+FREE = -1
+START, END, SERVICE, PORTS = 0, 1, 2, 3  # columns of a lease
+TAG, GROUP = 2, 3  # columns of a slot
+
+
+def key_tag(realm: int, length: int, bucket: int) -> int:
+    """Realm (-1: the infrastructure), prefix length (0 to 128) and bucket of ports of a key in one word."""
+    return (realm + 1) << 32 | length << 16 | bucket
+
+
+def lease_ports(protocol: int, first: int, last: int) -> int:
+    """Protocol (-1: all) and ports of a lease in one word."""
+    return (protocol + 1) << 32 | first << 16 | last
 
 
 class InterfaceRules(NamedTuple):
@@ -105,42 +113,43 @@ def _mask(length: int) -> np.uint64:
 
 
 @inline_kernel
-def _hash(realm: int, length: int, bucket: int, hi: np.uint64, lo: np.uint64) -> np.uint64:
-    mixed = hi * np.uint64(0x9E3779B97F4A7C15) ^ lo * np.uint64(0xC2B2AE3D27D4EB4F)
-    mixed ^= np.uint64(realm + 2) * np.uint64(0x165667B19E3779F9) ^ np.uint64(length * 4096 + bucket)
+def _hash(tag: int, hi: int, lo: int) -> Any:
+    mixed = np.uint64(hi) * np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(lo) * np.uint64(0xC2B2AE3D27D4EB4F)
+    mixed ^= np.uint64(tag) * np.uint64(0x165667B19E3779F9)
     mixed ^= mixed >> np.uint64(29)
     mixed *= np.uint64(0xBF58476D1CE4E5B9)
     return mixed ^ (mixed >> np.uint64(32))
 
 
 @kernel
-def fill_slots(slots, key_realm, key_length, key_bucket, key_hi, key_lo):  # type: ignore[no-untyped-def]
-    """Enter every key into the open-addressing table `slots` (a power of two, filled with -1, at most half full)."""
-    mask = np.uint64(slots.size - 1)
-    for key in range(key_realm.size):
-        at = _hash(key_realm[key], key_length[key], key_bucket[key], key_hi[key], key_lo[key]) & mask
-        while slots[at] >= 0:
+def fill_slots(slots: NDArray[np.int64], keys: NDArray[np.int64]) -> int:
+    """Enter every key, a row of a slot each, into the open-addressing table `slots` (filled with FREE, at most half full)."""
+    mask = np.uint64(slots.shape[0] - 1)
+    for key in range(keys.shape[0]):
+        at = _hash(keys[key, TAG], keys[key, 0], keys[key, 1]) & mask
+        while slots[at, TAG] != FREE:
             at = (at + np.uint64(1)) & mask
-        slots[at] = key
+        for column in range(4):
+            slots[at, column] = keys[key, column]
+    return 0
 
 
 @inline_kernel
-def _find(table, realm, length, bucket, hi, lo):  # type: ignore[no-untyped-def]
-    mask = np.uint64(table.slots.size - 1)
-    at = _hash(realm, length, bucket, hi, lo) & mask
-    while True:
-        key = table.slots[at]
-        if key < 0:
-            return -1
-        if (
-            table.key_realm[key] == realm
-            and table.key_length[key] == length
-            and table.key_bucket[key] == bucket
-            and table.key_hi[key] == hi
-            and table.key_lo[key] == lo
-        ):
-            return key
+def _find(table, tag, hi, lo):  # type: ignore[no-untyped-def]
+    """The group of a key as first << 32 | count, -1 if there is none."""
+    mask = np.uint64(table.slots.shape[0] - 1)
+    high, low = np.int64(hi), np.int64(lo)
+    at = _hash(tag, high, low) & mask
+    while table.slots[at, TAG] != FREE:
+        if table.slots[at, TAG] == tag and table.slots[at, 0] == high and table.slots[at, 1] == low:
+            return table.slots[at, GROUP]
         at = (at + np.uint64(1)) & mask
+    return np.int64(-1)
+
+
+@inline_kernel
+def _tag(realm, length, bucket):  # type: ignore[no-untyped-def]
+    return np.int64(realm + 1) << 32 | np.int64(length) << 16 | np.int64(bucket)
 
 
 @inline_kernel
@@ -159,12 +168,12 @@ def _gather(table, realm, hi, lo, bucket, groups):  # type: ignore[no-untyped-de
             break  # an IPv6 prefix is no home of IPv4 addresses
         masked_hi = hi & _mask(length)
         masked_lo = lo & _mask(length - 64)
-        group = _find(table, realm, length, WHOLE_BUCKET, masked_hi, masked_lo)
+        group = _find(table, _tag(realm, length, WHOLE_BUCKET), masked_hi, masked_lo)
         if group >= 0:
             groups[found] = group
             found += 1
         if bucket > 0:
-            group = _find(table, realm, length, bucket, masked_hi, masked_lo)
+            group = _find(table, _tag(realm, length, bucket), masked_hi, masked_lo)
             if group >= 0:
                 groups[found] = group
                 found += 1
@@ -179,18 +188,19 @@ def _owner_at(table, groups, found, protocol, port, instant, until):  # type: ig
     """
     for at in range(found):
         group = groups[at]
-        for lease in range(table.key_first[group], table.key_first[group + 1]):
-            start = table.start[lease]
+        for lease in range(group >> 32, (group >> 32) + (group & 0xFFFFFFFF)):
+            start = table.leases[lease, START]
             if start >= until:
                 break
-            if table.end[lease] <= instant:
+            if table.leases[lease, END] <= instant:
                 continue
-            if table.protocol[lease] >= 0 and table.protocol[lease] != protocol:
+            ports = table.leases[lease, PORTS]
+            if (ports >> 32) != 0 and (ports >> 32) != protocol + 1:
                 continue
-            if port < table.port_first[lease] or port > table.port_last[lease]:
+            if port < (ports >> 16 & 0xFFFF) or port > (ports & 0xFFFF):
                 continue
             if start <= instant:
-                return lease, min(until, table.end[lease])
+                return lease, min(until, table.leases[lease, END])
             until = start  # a more specific lease begins there
     return -1, until
 
@@ -203,10 +213,10 @@ def _covered(table, realm, hi, lo, bucket, start, end, groups):  # type: ignore[
         length = table.lengths[at]
         if mapped and length < 96:
             break
-        group = _find(table, realm, length, bucket, hi & _mask(length), lo & _mask(length - 64))
+        group = _find(table, _tag(realm, length, bucket), hi & _mask(length), lo & _mask(length - 64))
         if group >= 0:
-            for lease in range(table.key_first[group], table.key_first[group + 1]):
-                if table.start[lease] <= end and table.end[lease] > start:
+            for lease in range(group >> 32, (group >> 32) + (group & 0xFFFFFFFF)):
+                if table.leases[lease, START] <= end and table.leases[lease, END] > start:
                     return True
     return False
 
@@ -298,7 +308,7 @@ def resolve(table, realm_rules, cut_rules, flows, first, in_cut, status, pieces,
                 lease, until = _owner_at(table, groups, found, protocol, port, instant, max(end, start + 1))
                 if lease >= 0:
                     owned = True
-                    service = table.service[lease]
+                    service = np.int32(table.leases[lease, SERVICE])
                     if (
                         written > before
                         and pieces.service[written - 1] == service
