@@ -12,6 +12,7 @@ import hashlib
 import mmap
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -93,6 +94,17 @@ def use(file_system: FileSystem) -> FileSystem:
     return before
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; the name of each new one is durable in the one above it. Raises OSError."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        new.mkdir(exist_ok=True)
+        _file_system.fsync_folder(new.parent)
+
+
 def temporary_name(path: Path) -> Path:
     """A name beside `path` that no reader takes for a finished file."""
     return path.with_name(f".{path.name}.{randomness.token(6)}.tmp")
@@ -104,7 +116,7 @@ def write_whole(path: Path, data: Buffer, *, private: bool = False, fast: bool =
 
     `private`: readable by its owner only.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = temporary_name(path)
     try:
         descriptor = _file_system.create(temporary, 0o600) if private else _file_system.create(temporary)
@@ -139,7 +151,7 @@ def finish_whole(temporary: Path, path: Path) -> str:
 
 def build_whole(path: Path, build: Callable[[Path], None]) -> str:
     """Let `build` write a temporary file, then make it `path`; nothing is left behind if it fails. Returns the SHA-256."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = temporary_name(path)
     try:
         build(temporary)
@@ -164,7 +176,7 @@ class HashingWriter:
         self.size = 0
         self._digest = xxhash.xxh3_128()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             self._descriptor = _file_system.create(path)
         except OSError as error:
             raise explain(error, path) from error
@@ -186,7 +198,7 @@ class HashingWriter:
         """Make the file durable and visible as `path`; returns its XXH3-128. Raises RatemillError; then nothing is left."""
         try:
             _file_system.fsync(self._descriptor)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             _file_system.rename(self.path, path)
             _file_system.fsync_folder(path.parent)
         except OSError as error:
@@ -213,26 +225,30 @@ class Appender:
         """Make the file, which must not exist, visible and durable. Raises RatemillError."""
         self.path = path
         self.size = 0
+        self._torn = False
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             self._descriptor = _file_system.create(path)
         except OSError as error:
             raise explain(error, path) from error
 
     def append(self, data: Buffer) -> None:
-        """Write a piece behind the others. Raises RatemillError; then the file is as it was before."""
+        """Write a piece behind the others. Raises RatemillError; then the file is as it was before, or will be before the
+        next piece: until then readers know the torn one by its checksum."""
         try:
+            if self._torn:
+                self._cut()
             _write_all(self._descriptor, data)
         except OSError as error:
-            self._cut(error)
+            self._torn = True
+            with suppress(OSError):
+                self._cut()
+            raise explain(error, self.path) from error
         self.size += memoryview(data).nbytes
 
-    def _cut(self, error: OSError) -> None:
-        try:
-            _file_system.truncate(self._descriptor, self.size)
-        except OSError:
-            raise explain(error, self.path) from error  # readers know a torn piece by its checksum
-        raise explain(error, self.path) from error
+    def _cut(self) -> None:
+        _file_system.truncate(self._descriptor, self.size)
+        self._torn = False
 
     def sync(self) -> None:
         """Make everything appended durable. Raises RatemillError."""

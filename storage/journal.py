@@ -247,6 +247,9 @@ class _Source:
         if data[:8] != FILE_MAGIC or _CRC.unpack_from(data, _FILE_HEADER.size)[0] != zlib.crc32(data[:_FILE_HEADER.size]):
             if self._next_header(HEADER_SIZE) is not None:
                 return True  # the blocks have checksums of their own
+            written = data[:_FILE_HEADER.size + _CRC.size].rstrip(b"\0")
+            if len(written) < _FILE_HEADER.size + _CRC.size and FILE_MAGIC.startswith(written[:8]):
+                return False  # a power cut while the file was being begun left zeros for the rest of its header
             raise DamagedFile(f"{self.path} is no journal of datagrams", "move it away; the others are read without it")
         return True
 
