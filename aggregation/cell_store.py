@@ -47,7 +47,7 @@ def read(home: Home, file: CellFile) -> Iterator[pa.Table]:
         with pq.ParquetFile(path, memory_map=True) as source:
             for group in range(source.num_row_groups):
                 yield source.read_row_group(group).cast(_SCHEMAS[file.kind])
-    except (pa.ArrowInvalid, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedFile(f"{path} can't be read as Parquet: {error}", "restore it from a backup") from error
 
 

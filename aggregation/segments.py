@@ -65,7 +65,7 @@ def read(home: Home, segment: Segment) -> Iterator[Columns]:
                     waiting = []
             count += sum(batch.num_rows for batch in waiting)
             yield from _pieces(segment, waiting)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         raise DamagedFile(f"{path} can't be read as Arrow: {error}", "replay what it was made from") from error
     if count != segment.flows:
         raise DamagedFile(f"{path} holds {count} flows, its row in the manifest says {segment.flows}",

@@ -318,6 +318,9 @@ def verify(path: Path, digest: str) -> Path:
         found = digest_of(path) if len(digest) == 64 else fast_digest_of(path)
     except FileNotFoundError:
         raise DamagedFile(f"{path} is missing", "restore it from a backup, or replay what it was made from") from None
+    except OSError as error:
+        raise DamagedFile(f"{path} can't be read: {error.strerror or error}",
+                          "correct its owner or mode or look at the kernel's log; else restore it from a backup") from error
     if found != digest:
         raise DamagedFile(
             f"{path} does not match its digest (expected {digest[:16]}…, found {found[:16]}…)",
