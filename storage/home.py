@@ -16,6 +16,7 @@ from pathlib import Path
 
 from core import settings
 from core.errors import UsageError
+from storage import files
 
 FOLDERS = ("journal", "segments", "cells", "charges", "generations", "documents", "frozen", "run", "locks", "registries",
            "quarantine")
@@ -43,7 +44,7 @@ class Home:
 
     def create(self) -> None:
         for name in FOLDERS:
-            (self.path / name).mkdir(parents=True, exist_ok=True)
+            files.make_folder(self.path / name)
 
 
 def locate(named: str | None) -> Home:
