@@ -15,11 +15,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from aggregation import kernels
+from aggregation.cell_sums import CellSums
 from aggregation.classes import Classifier
 from aggregation.late import LateOctets
 from aggregation.segments import Columns
 from aggregation.sums import Sums
-from aggregation.timelines import Timelines, period_text
+from aggregation.timelines import WINDOW_MS, Timelines, period_text
 from core import schemas
 from core.errors import DamagedFile
 from core.schemas import Direction, FlowFlag, Outcome
@@ -33,6 +34,9 @@ assert [Outcome.ATTRIBUTED, Outcome.INFRASTRUCTURE, Outcome.STRANGER, Outcome.NO
 assert [attribution.END_UNKNOWN, attribution.END_SERVICE, attribution.END_NO_PORT, attribution.END_INFRASTRUCTURE] == [
     kernels.END_UNKNOWN, kernels.END_SERVICE, kernels.END_NO_PORT, kernels.END_INFRASTRUCTURE]
 assert [Direction.UP, Direction.DOWN] == [kernels.UP, kernels.DOWN]
+
+BLOCK_FLOWS = 8192
+"""Flows that go through all loops together: what one loop leaves for the next is then still in the processor's cache."""
 
 _DEFECTS = {
     kernels.RATE_ZERO: "has a sampling rate of zero", kernels.TIME_BACKWARDS: "ends before it starts",
@@ -66,7 +70,7 @@ class Maker:
 
     def __init__(self, inputs: Inputs) -> None:
         self._inputs = inputs
-        self._cells = Sums()
+        self._cells = CellSums()
         self._outcomes = Sums()
         self._attributed: dict[int, int] = {}
         self._late = LateOctets()
@@ -77,38 +81,44 @@ class Maker:
 
     def take(self, columns: Columns, source: str) -> None:
         """Add the flows of a piece of a segment; `source` names it should a flow break its schema's promises."""
-        if not columns["start"].size:
-            return
         if "received" in columns:
             columns = self._late.rate(columns, self._inputs.late_rates)
+        for first in range(0, columns["start"].size, BLOCK_FLOWS):
+            self._take({name: values[first : first + BLOCK_FLOWS] for name, values in columns.items()}, source)
+
+    def _take(self, columns: Columns, source: str) -> None:
         flows = self._scaled(columns, source)
         spans, _ = find_spans(columns, self._inputs.attribution)
+        self._inputs.classifier.classify_spans(columns, spans)
         timelines = self._inputs.timelines
-        owned = spans.outcome == kernels.ATTRIBUTED
-        timelines.cover(spans.from_ms[owned], spans.to_ms[owned])
-        self._cells.run(lambda keys, sums, state: kernels.cut_cells(
-            flows, spans, timelines.stretches, timelines.clocks, keys, sums, state))
+        kernels.look_up_stretches(spans, timelines.stretches)
+        first, last = int(flows.start.min()), int(flows.end.max())
+        if first // WINDOW_MS == last // WINDOW_MS:  # as nearly always
+            timelines.cover(flows.start[:1])
+        else:
+            owned = spans.outcome == kernels.ATTRIBUTED
+            timelines.cover(spans.from_ms[owned], spans.to_ms[owned])
+        self._cells.run(lambda rows, slots, state: kernels.cut_cells(
+            flows, spans, timelines.stretches, timelines.clocks, rows, slots, state))
         self._outcomes.run(lambda keys, sums, state: kernels.cut_outcomes(flows, spans, keys, sums, state))
         self._sum_periods(flows, spans)
         self.flows += flows.start.size
-        first, last = int(flows.start.min()), int(flows.end.max()) + 1
         self.from_ms = first if self.from_ms is None else min(first, self.from_ms)
-        self.to_ms = last if self.to_ms is None else max(last, self.to_ms)
+        self.to_ms = last + 1 if self.to_ms is None else max(last + 1, self.to_ms)
 
     def finish(self) -> Made:
         attributed = {period_text(month): octets for month, octets in sorted(self._attributed.items())}
-        return Made(cell_table(self._cells), outcome_table(self._outcomes, list(self._exporters)), attributed,
+        return Made(self._cells.table(), outcome_table(self._outcomes, list(self._exporters)), attributed,
                     self._late.by_slot)
 
     def _scaled(self, columns: Columns, source: str) -> kernels.FlowSums:
         octets, packets = scale(columns, source)
-        classify = self._inputs.classifier.classify
-        sampled = (columns["rate_numerator"] > columns["rate_denominator"]).astype(np.int64)
         return kernels.FlowSums(columns["start"], columns["end"], octets, packets, self._exporter_indexes(columns["exporter"]),
-                                sampled, classify(columns["source_address"]), classify(columns["destination_address"]))
+                                columns["rate_numerator"] > columns["rate_denominator"])
 
     def _exporter_indexes(self, exporters: NDArray[np.uint8]) -> NDArray[np.int64]:
-        if (exporters == exporters[0]).all():  # as in most pieces: a segment is of few routers
+        words = np.ascontiguousarray(exporters).view(np.uint64)
+        if all((words[:, half] == words[0, half]).all() for half in range(2)):  # as in most pieces: a segment is of few routers
             return np.full(len(exporters), self._exporters.setdefault(exporters[0].tobytes(), len(self._exporters)), np.int64)
         unique, inverse = np.unique(np.ascontiguousarray(exporters).view("V16").ravel(), return_inverse=True)
         indexes = [self._exporters.setdefault(exporter.tobytes(), len(self._exporters)) for exporter in unique]
@@ -142,40 +152,13 @@ def find_spans(columns: Columns, owners: Attribution) -> tuple[kernels.Spans, Re
     room = 3 * columns["start"].size + 2 * resolved.flow.size
     spans = kernels.Spans(np.empty(room, np.int64), np.empty(room, np.uint8), np.empty(room, np.uint8),
                           np.empty(room, np.uint8), np.empty(room, np.int64), np.empty(room, np.int64),
-                          np.empty(room, np.int64))
+                          np.empty(room, np.int64), np.empty(room, np.int16), np.empty(room, np.int32))
     quarantined = (columns["flags"] & np.uint32(FlowFlag.QUARANTINED) != 0).view(np.uint8)
     count = kernels.find_spans(columns["start"], columns["end"], resolved.in_cut.view(np.uint8), quarantined,
                                resolved.source_status, resolved.destination_status, resolved.flow, resolved.end,
                                resolved.from_ms, resolved.to_ms, resolved.service, spans)
     assert count <= room, "every span has room"
     return kernels.Spans._make(column[:count] for column in spans), resolved
-
-
-def cell_table(sums: Sums) -> pa.Table:
-    """The cells in order of their key."""
-    keys, values = sums.rows()
-    k0, slot, order = _in_order(keys)
-    values = values[order]
-    columns = [(k0 >> 18).astype(np.int32), slot, (k0 >> 2 & 0xFFFF).astype(np.int16), (k0 >> 1 & 1).astype(np.uint8),
-               (k0 & 1).astype(np.uint8), *values.T]
-    return _table(columns, schemas.CELLS)
-
-
-def _in_order(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Both words of the keys of cells in the order of the files, and which rows they were."""
-    columns = np.ascontiguousarray(keys[:, 0]), np.ascontiguousarray(keys[:, 1]), np.arange(len(keys))
-    if not len(keys):
-        return columns
-    room = np.empty_like(columns[0]), np.empty_like(columns[1]), np.empty_like(columns[2])
-    return room if kernels.sort_cells(*columns, *room, np.empty(kernels.DIGITS + 1, np.int64)) else columns
-
-
-def cell_keys(table: pa.Table) -> NDArray[np.int64]:
-    """The keys under which `Sums` holds the rows of a table of cells."""
-    service, far, direction, sampled = (table.column(name).to_numpy().astype(np.int64)
-                                        for name in ("service", "class", "direction", "sampled"))
-    slot = table.column("slot").cast(pa.int64()).to_numpy()
-    return np.stack([service << 18 | far << 2 | direction << 1 | sampled, slot, np.zeros(len(slot), np.int64)], axis=1)
 
 
 def outcome_table(sums: Sums, exporters: list[bytes]) -> pa.Table:

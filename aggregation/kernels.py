@@ -1,8 +1,9 @@
 """The hot loops of aggregation: scaling, the cumulative split, cells, outcomes and usage. Arrays in, arrays out.
 
-Sums are kept in an open-addressing table: `keys` int64 (capacity, 3), -1 in its first column where a slot is free, and
-`sums` int64 (capacity, 3); capacity is a power of two. A loop that finds the table too full stops, writes where it stood
-into `state`, and goes on there when it is called again with a larger table, so that nothing is counted twice.
+Cells are written as rows that `aggregation.cell_sums` sorts and adds up. Other sums, which are few, are kept in an
+open-addressing table: `keys` int64 (capacity, 3), -1 in its first column where a slot is free, and `sums` int64 (capacity,
+3); capacity is a power of two. A loop that finds the table or the room for rows too full stops, writes where it stood into
+`state`, and goes on there when it is called again with more room, so that nothing is counted twice.
 
     state[0] used rows of the table   state[1] item to go on with   state[2] instant to go on at, FROM_THE_START if none
 """
@@ -14,13 +15,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from core.jit import inline_kernel, kernel
+from aggregation.cell_kernels import COUNT_MAX as COUNT_MAX
+from aggregation.cell_kernels import DONE as DONE
+from aggregation.cell_kernels import FULL as FULL
+from aggregation.cell_kernels import LOW_BITS, SERVICE_SHIFT, slot_number
+from aggregation.cell_kernels import OVERFLOW as OVERFLOW
+from core.jit import inline_kernel, kernel, load_be64
 
-DONE, FULL, OVERFLOW = 0, 1, 2
 RATE_ZERO, TIME_BACKWARDS, DURATION_TOO_LONG, COUNT_OUT_OF_RANGE = 3, 4, 5, 6
 
 FROM_THE_START = -(2**63)
-COUNT_MAX = 2**62
+EVER = 2**62
+SEVERAL = -1
 DURATION_MAX = 2**32
 HOUR_MS = 3_600_000
 SLOT_MS = 900_000
@@ -44,9 +50,7 @@ class FlowSums(NamedTuple):
     octets: Int64
     packets: Int64
     exporter: Int64  # index
-    sampled: Int64
-    source_class: Int64
-    destination_class: Int64
+    sampled: NDArray[np.bool_]
 
 
 class Spans(NamedTuple):
@@ -59,6 +63,8 @@ class Spans(NamedTuple):
     service: Int64
     from_ms: Int64
     to_ms: Int64
+    far_class: NDArray[np.int16]  # of attributed spans
+    only: NDArray[np.int32]  # of attributed spans: what Stretches says of the service under this name
 
 
 class Stretches(NamedTuple):
@@ -67,8 +73,9 @@ class Stretches(NamedTuple):
     first: Int64
     start: Int64
     clock: Int64
-    month_clock: Int64
     five_minutes: NDArray[np.uint8]
+    only: NDArray[np.int32]  # by service: clock << 1 | five_minutes of the one stretch that it has, SEVERAL if it has more
+    month_clock: Int64  # by clock
 
 
 class Clocks(NamedTuple):
@@ -105,8 +112,14 @@ def scale(octets: Int64, packets: Int64, numerator: NDArray[np.uint32], denomina
             return DURATION_TOO_LONG
         for which in range(2):
             raw = octets[i] if which == 0 else packets[i]
-            if raw < 0:
+            if raw < 0 or raw > COUNT_MAX:
                 return COUNT_OUT_OF_RANGE
+            if n == d:
+                if which == 0:
+                    scaled_octets[i] = raw
+                else:
+                    scaled_packets[i] = raw
+                continue
             q = np.uint64(raw) // d
             r = np.uint64(raw) - q * d
             if q > np.uint64(COUNT_MAX) // n:
@@ -132,7 +145,7 @@ def _cumulative(count: int, passed: int, duration: int) -> Any:
 @inline_kernel
 def _part(count: int, start: int, end: int, a: int, b: int) -> Any:
     """F(b) - F(a): what falls into [a, b); a flow without duration goes whole to its instant."""
-    if end == start:
+    if a == start and b == end:  # as most flows: no division
         return count
     return _cumulative(count, b - start, end - start) - _cumulative(count, a - start, end - start)
 
@@ -151,21 +164,36 @@ def _row_of(keys: Int64, k0: int, k1: int, k2: int) -> Any:
 
 
 @inline_kernel
-def _add(keys: Int64, sums: Int64, state: Int64, k0: int, k1: int, k2: int, one: int, two: int, three: int) -> int:
+def _row_for(keys: Int64, state: Int64, k0: int, k1: int, k2: int) -> Any:
+    """The row of a key, which is entered if it is new; -1 if the table is full."""
     row = _row_of(keys, k0, k1, k2)
     if keys[row, 0] == -1:
         if state[0] * 8 >= keys.shape[0] * 5:
-            return FULL
+            return np.int64(-1)
         state[0] += 1
         keys[row, 0] = k0
         keys[row, 1] = k1
         keys[row, 2] = k2
+    return row
+
+
+@inline_kernel
+def _add_to(sums: Int64, row: int, one: int, two: int, three: int) -> int:
     if sums[row, 0] > COUNT_MAX - one or sums[row, 1] > COUNT_MAX - two or sums[row, 2] > COUNT_MAX - three:
         return OVERFLOW
     sums[row, 0] += one
     sums[row, 1] += two
     sums[row, 2] += three
     return DONE
+
+
+@inline_kernel
+def _add(keys: Int64, sums: Int64, state: Int64, k0: int, k1: int, k2: int, one: int, two: int, three: int) -> int:
+    row = _row_for(keys, state, k0, k1, k2)
+    if row < 0:
+        return FULL
+    code: int = _add_to(sums, row, one, two, three)
+    return code
 
 
 @kernel
@@ -192,59 +220,6 @@ def add_rows(keys: Int64, sums: Int64, state: Int64, k0: Int64, k1: Int64, k2: I
     return DONE
 
 
-DIGIT_BITS = 11
-DIGITS = 1 << DIGIT_BITS
-
-
-@inline_kernel
-def _digit(k0: int, k1: int, which: int, shift: int, low_0: int, low_1: int) -> Any:
-    """One digit of a cell's place: of class, direction and sampled, of the slot, or of the service."""
-    if which == 0:
-        value = k0 & 0x3FFFF
-    elif which == 1:
-        value = k1 - low_1
-    else:
-        value = (k0 >> 18) - low_0
-    return np.uint64(value) >> np.uint64(shift) & np.uint64(DIGITS - 1)
-
-
-@kernel
-def sort_cells(k0: Int64, k1: Int64, order: Int64, k0_room: Int64, k1_room: Int64, order_room: Int64, count: Int64) -> int:
-    """Put keys of cells, and `order` beside them, in order of service, slot, class, direction and sampled.
-
-    A radix sort from the last digit on: as many passes as the spread of the keys has digits, whatever their number.
-    Returns 1 if the result stands in the `_room`s, else 0. `count` is room for DIGITS + 1 counts.
-    """
-    low_0, low_1, high_0, high_1 = k0[0] >> 18, k1[0], k0[0] >> 18, k1[0]
-    for i in range(k0.size):
-        low_0, high_0 = min(low_0, k0[i] >> 18), max(high_0, k0[i] >> 18)
-        low_1, high_1 = min(low_1, k1[i]), max(high_1, k1[i])
-    high = (np.int64(0x3FFFF), high_1 - low_1, high_0 - low_0)
-    turned = 0
-    for which in range(3):
-        shift = 0
-        while shift < 64 and np.uint64(high[which]) >> np.uint64(shift) != np.uint64(0):
-            count[:] = 0
-            for i in range(k0.size):
-                count[_digit(k0[i], k1[i], which, shift, low_0, low_1) + np.uint64(1)] += 1
-            if count[_digit(k0[0], k1[0], which, shift, low_0, low_1) + np.uint64(1)] < k0.size:
-                for digit in range(DIGITS):
-                    count[digit + 1] += count[digit]
-                for i in range(k0.size):
-                    digit = _digit(k0[i], k1[i], which, shift, low_0, low_1)
-                    at = count[digit]
-                    count[digit] = at + 1
-                    k0_room[at] = k0[i]
-                    k1_room[at] = k1[i]
-                    order_room[at] = order[i]
-                k0, k0_room = k0_room, k0
-                k1, k1_room = k1_room, k1
-                order, order_room = order_room, order
-                turned = 1 - turned
-            shift += DIGIT_BITS
-    return turned
-
-
 @inline_kernel
 def _put(spans: Any, at: int, flow: int, outcome: int, end: int, on_net: int, service: int, a: int, b: int) -> int:
     spans.flow[at] = flow
@@ -254,7 +229,7 @@ def _put(spans: Any, at: int, flow: int, outcome: int, end: int, on_net: int, se
     spans.service[at] = service
     spans.from_ms[at] = a
     spans.to_ms[at] = b
-    return at + 1
+    return at + np.uint64(1)
 
 
 @inline_kernel
@@ -276,9 +251,9 @@ def find_spans(start: Int64, end: Int64, in_cut: NDArray[np.uint8], quarantined:
 
     Pieces are ordered by flow, end and time. `spans` has room for 3 * flows + 2 * pieces.
     """
-    count = 0
-    piece = 0
-    for flow in range(start.size):
+    count = piece = np.uint64(0)
+    pieces = np.uint64(piece_flow.size)
+    for flow in range(np.uint64(start.size)):
         services = np.int64(source_status[flow] == END_SERVICE) + np.int64(destination_status[flow] == END_SERVICE)
         counts_once = in_cut[flow] == 0 or quarantined[flow] != 0 or services == 0
         if counts_once:
@@ -286,43 +261,50 @@ def find_spans(start: Int64, end: Int64, in_cut: NDArray[np.uint8], quarantined:
             if in_cut[flow] != 0:
                 fate = QUARANTINED if quarantined[flow] != 0 else _fate(source_status[flow], destination_status[flow])
             count = _put(spans, count, flow, fate, 0, 0, -1, start[flow], end[flow])
+            while piece < pieces and np.uint64(piece_flow[piece]) == flow:
+                piece += np.uint64(1)
+            continue
         for which in range(2):
-            status = source_status[flow] if which == 0 else destination_status[flow]
+            if (source_status[flow] if which == 0 else destination_status[flow]) != END_SERVICE:
+                continue
             on_net = 1 if which == 1 and services == 2 else 0
             at = start[flow]
-            counts = status == END_SERVICE and not counts_once
             owned = False
-            while piece < piece_flow.size and piece_flow[piece] == flow and piece_end[piece] == which:
-                if counts:
-                    if piece_from[piece] > at:
-                        count = _put(spans, count, flow, STRANGER, which, on_net, -1, at, piece_from[piece])
-                    count = _put(spans, count, flow, ATTRIBUTED, which, on_net, piece_service[piece],
-                                 piece_from[piece], piece_to[piece])
-                    at = piece_to[piece]
-                    owned = True
-                piece += 1
-            if counts and (at < end[flow] or not owned):
+            while piece < pieces and np.uint64(piece_flow[piece]) == flow and piece_end[piece] == which:
+                if piece_from[piece] > at:
+                    count = _put(spans, count, flow, STRANGER, which, on_net, -1, at, piece_from[piece])
+                count = _put(spans, count, flow, ATTRIBUTED, which, on_net, piece_service[piece], piece_from[piece],
+                             piece_to[piece])
+                at = piece_to[piece]
+                owned = True
+                piece += np.uint64(1)
+            if at < end[flow] or not owned:
                 count = _put(spans, count, flow, STRANGER, which, on_net, -1, at, end[flow])
-    return count
+    return np.int64(count)
 
 
 @kernel
 def cut_outcomes(flows: Any, spans: Any, keys: Int64, sums: Int64, state: Int64) -> int:
     """Spans → (exporter and outcome, UTC quarter hour): octets, on-net octets, flows."""
-    for i in range(state[1], spans.flow.size):
-        flow = spans.flow[i]
+    last_slot = last_k0 = row = np.int64(-1)
+    for i in range(np.uint64(state[1]), np.uint64(spans.flow.size)):
+        flow = np.uint64(spans.flow[i])
         start = flows.start[flow]
         end = flows.end[flow]
         b = spans.to_ms[i]
         a = spans.from_ms[i] if state[2] == FROM_THE_START else state[2]
         k0 = flows.exporter[flow] * 8 + spans.outcome[i]
         while True:
-            slot = a // SLOT_MS * SLOT_MS
+            inside = row >= 0 and a >= last_slot and a < last_slot + SLOT_MS  # most flows are in the slot of the one before
+            slot = last_slot if inside else a // SLOT_MS * SLOT_MS
             following = min(b, slot + SLOT_MS)
             octets = _part(flows.octets[flow], start, end, a, following)
             begins = np.int64(a == start)
             if octets + begins > 0:
-                code: int = _add(keys, sums, state, k0, slot, 0, octets, octets * spans.on_net[i], begins)
+                if not inside or k0 != last_k0:
+                    row = _row_for(keys, state, k0, slot, 0)
+                    last_k0, last_slot = k0, slot
+                code: int = FULL if row < 0 else _add_to(sums, row, octets, octets * spans.on_net[i], begins)
                 if code != DONE:
                     state[1] = i
                     state[2] = a
@@ -339,7 +321,7 @@ def _last_not_after(starts: Int64, low: int, high: int, instant: int) -> int:
     """The last index in [low, high) whose start is not after the instant; `low` if none is."""
     while high - low > 1:
         middle = (low + high) // 2
-        if starts[middle] <= instant:
+        if starts[np.uint64(middle)] <= instant:
             low = middle
         else:
             high = middle
@@ -347,82 +329,122 @@ def _last_not_after(starts: Int64, low: int, high: int, instant: int) -> int:
 
 
 @kernel
-def cut_cells(flows: Any, spans: Any, stretches: Any, clocks: Any, keys: Int64, sums: Int64, state: Int64) -> int:
-    """Attributed spans → (service, class, direction, sampled; slot): octets, packets, flows.
+def look_up_stretches(spans: Any, stretches: Any) -> int:
+    """Write `only` into attributed spans: one miss of the cache each, many at a time."""
+    for i in range(np.uint64(spans.flow.size)):
+        if spans.outcome[i] == ATTRIBUTED:
+            spans.only[i] = stretches.only[np.uint64(spans.service[i])]
+    return DONE
+
+
+@inline_kernel
+def _stretch_at(stretches: Any, only: int, service: int, instant: int) -> Any:
+    """Which stretch a service is in, where its stretches end, and the clock << 1 | five_minutes that it goes by."""
+    if only != SEVERAL:
+        return np.int64(0), np.int64(0), only
+    end = stretches.first[service + 1]
+    stretch = _last_not_after(stretches.start, stretches.first[service], end, instant)
+    return stretch, end, stretches.clock[stretch] << 1 | np.int64(stretches.five_minutes[stretch])
+
+
+@kernel
+def cut_cells(flows: Any, spans: Any, stretches: Any, clocks: Any, rows: Int64, slots: Any, state: Int64) -> int:
+    """Attributed spans → rows of cells: (service, class, direction, sampled; slot): octets, packets, flows.
 
     A slot is a UTC quarter hour (5 minutes where the plan needs it), cut at the service's own edges: those of its
-    subscription rows, and changes of zone, offset, local hour and local month that lie elsewhere.
+    subscription rows, and changes of zone, offset, local hour and local month that lie elsewhere. Most flows are in the slot
+    of the one before: what was found for it is kept as long as clock and time fit.
     """
-    for i in range(state[1], spans.flow.size):
+    kept = kept_from = kept_until = number = np.int64(-1)  # clock and five_minutes, its slot [from, until), the slot's number
+    room = np.int64(rows.shape[0])
+    used = state[0]
+    for i in range(np.uint64(state[1]), np.uint64(spans.flow.size)):
         if spans.outcome[i] != ATTRIBUTED:
             continue
-        flow = spans.flow[i]
+        flow = np.uint64(spans.flow[i])
         start = flows.start[flow]
         end = flows.end[flow]
-        far = flows.destination_class[flow] if spans.end[i] == 0 else flows.source_class[flow]
         direction = UP if spans.end[i] == 0 else DOWN
-        k0 = spans.service[i] << 18 | far << 2 | direction << 1 | flows.sampled[flow]
+        service = spans.service[i]
+        key = service << SERVICE_SHIFT | np.int64(spans.far_class[i]) << 2 | direction << 1 | np.int64(flows.sampled[flow])
         b = spans.to_ms[i]
         a = spans.from_ms[i] if state[2] == FROM_THE_START else state[2]
-        stretch_end = stretches.first[spans.service[i] + 1]
-        stretch = _last_not_after(stretches.start, stretches.first[spans.service[i]], stretch_end, a)
-        clock = stretches.clock[stretch]
-        edge = _last_not_after(clocks.start, clocks.first[clock], clocks.first[clock + 1], a)
+        stretch, stretch_end, going_by = _stretch_at(stretches, np.int64(spans.only[i]), service, a)
+        edge = np.int64(-1)
         while True:
-            step = FIVE_MINUTES_MS if stretches.five_minutes[stretch] != 0 else SLOT_MS
-            aligned = a // step * step
-            hour = a - (a + clocks.offset[edge]) % HOUR_MS
-            slot = max(max(aligned, hour), max(stretches.start[stretch], clocks.start[edge]))
-            following = min(b, min(aligned + step, hour + HOUR_MS))
-            if stretch + 1 < stretch_end:
-                following = min(following, stretches.start[stretch + 1])
-            if edge + 1 < clocks.first[clock + 1]:
-                following = min(following, clocks.start[edge + 1])
+            if stretch_end == 0 and going_by == kept and a >= kept_from and a < kept_until:
+                following = min(b, kept_until)
+            else:
+                clock = going_by >> 1
+                if edge < 0:
+                    edge = _last_not_after(clocks.start, clocks.first[clock], clocks.first[clock + 1], a)
+                step = FIVE_MINUTES_MS if going_by & 1 != 0 else SLOT_MS
+                aligned = a // step * step
+                hour = a - (a + clocks.offset[edge]) % HOUR_MS
+                slot = max(max(aligned, hour), clocks.start[edge])
+                kept_until = min(aligned + step, hour + HOUR_MS)
+                if edge + 1 < clocks.first[clock + 1]:
+                    kept_until = min(kept_until, clocks.start[edge + 1])
+                kept = going_by
+                if stretch_end != 0:
+                    kept = np.int64(-1)
+                    slot = max(slot, stretches.start[stretch])
+                    if stretch + 1 < stretch_end:
+                        kept_until = min(kept_until, stretches.start[stretch + 1])
+                kept_from = slot
+                following = min(b, kept_until)
+                number = slot_number(slots, state, slot)
+            if number < 0 or used >= room:
+                state[0], state[1], state[2] = used, i, a
+                return FULL
             octets = _part(flows.octets[flow], start, end, a, following)
             packets = _part(flows.packets[flow], start, end, a, following)
             begins = np.int64(a == start)
             if octets > 0 or packets > 0 or begins > 0:
-                code: int = _add(keys, sums, state, k0, slot, 0, octets, packets, begins)
-                if code != DONE:
-                    state[1] = i
-                    state[2] = a
-                    return code
+                at = np.uint64(used)
+                rows[at, 0] = key | number << LOW_BITS
+                rows[at, 1] = octets
+                rows[at, 2] = packets
+                rows[at, 3] = begins
+                used += 1
             if following >= b:
                 break
             a = following
             if stretch + 1 < stretch_end and stretches.start[stretch + 1] <= a:
-                stretch += 1
-                clock = stretches.clock[stretch]
-                edge = _last_not_after(clocks.start, clocks.first[clock], clocks.first[clock + 1], a)
-            elif edge + 1 < clocks.first[clock + 1] and clocks.start[edge + 1] <= a:
-                edge += 1
+                stretch, stretch_end, going_by = _stretch_at(stretches, np.int64(spans.only[i]), service, a)
+            edge = np.int64(-1)
         state[2] = FROM_THE_START
+    state[0] = used
     return DONE
 
 
 @kernel
 def sum_periods(flows: Any, spans: Any, stretches: Any, months: Any, base: int, totals: Int64) -> int:
     """Attributed octets by the service's local month, cut at the months alone: the other side of a balance."""
-    for i in range(spans.flow.size):
+    kept = kept_from = kept_until = period = np.int64(-1)  # a clock of months and the month [from, until) last met
+    for i in range(np.uint64(spans.flow.size)):
         if spans.outcome[i] != ATTRIBUTED:
             continue
-        flow = spans.flow[i]
+        flow = np.uint64(spans.flow[i])
         service = spans.service[i]
         a = spans.from_ms[i]
         b = spans.to_ms[i]
         while True:
-            stretch = _last_not_after(stretches.start, stretches.first[service], stretches.first[service + 1], a)
-            clock = stretches.month_clock[stretch]
-            month = _last_not_after(months.start, months.first[clock], months.first[clock + 1], a)
-            following = b
-            if stretch + 1 < stretches.first[service + 1]:
+            stretch, stretch_end, going_by = _stretch_at(stretches, np.int64(spans.only[i]), service, a)
+            clock = stretches.month_clock[np.uint64(going_by >> 1)]
+            if clock != kept or a < kept_from or a >= kept_until:
+                month = _last_not_after(months.start, months.first[clock], months.first[clock + 1], a)
+                period = months.period[month] - base
+                kept, kept_from, kept_until = clock, months.start[month], EVER
+                if month + 1 < months.first[clock + 1]:
+                    kept_until = months.start[month + 1]
+            following = min(b, kept_until)
+            if stretch + 1 < stretch_end:
                 following = min(following, stretches.start[stretch + 1])
-            if month + 1 < months.first[clock + 1]:
-                following = min(following, months.start[month + 1])
             octets = _part(flows.octets[flow], flows.start[flow], flows.end[flow], a, following)
-            if totals[months.period[month] - base] > COUNT_MAX - octets:
+            if totals[period] > COUNT_MAX - octets:
                 return OVERFLOW
-            totals[months.period[month] - base] += octets
+            totals[period] += octets
             if following >= b:
                 break
             a = following
@@ -459,18 +481,58 @@ def cut_usage(by: int, wanted: int, service: NDArray[np.int32], slot: Int64, far
     return DONE
 
 
-@kernel
-def classify(high: NDArray[np.uint64], low: NDArray[np.uint64], first_high: NDArray[np.uint64],
-             first_low: NDArray[np.uint64], range_class: Int64, out: Int64) -> int:
-    """The class of each address: that of the last range that does not begin after it. The first begins at zero."""
-    for i in range(high.size):
-        a = 0
-        b = first_high.size
-        while b - a > 1:
-            middle = (a + b) // 2
-            if first_high[middle] < high[i] or (first_high[middle] == high[i] and first_low[middle] <= low[i]):
+class ClassRanges(NamedTuple):
+    """Ranges of addresses that follow each other from address 0 on, each of one class; those of IPv4 by themselves, too."""
+
+    first_high: NDArray[np.uint64]
+    first_low: NDArray[np.uint64]
+    range_class: NDArray[np.int16]
+    ipv4_first: NDArray[np.uint32]
+    ipv4_class: NDArray[np.int16]
+    ipv4_top: NDArray[np.int32]  # by the first bits of an address: the range of the first address with them; one more: the last
+    ipv4_shift: Int64  # (1,) bits of an address behind those
+
+
+@inline_kernel
+def _class_of(ranges: Any, high: np.uint64, low: np.uint64) -> Any:
+    """The class of an address: that of the last range that does not begin after it."""
+    if high == np.uint64(0) and low >> np.uint64(32) == np.uint64(0xFFFF):
+        address = np.uint32(low & np.uint64(0xFFFFFFFF))
+        top = np.uint64(address) >> np.uint64(ranges.ipv4_shift[0])
+        a, b = np.uint64(ranges.ipv4_top[top]), np.uint64(ranges.ipv4_top[top + np.uint64(1)]) + np.uint64(1)
+        while b - a > np.uint64(1):
+            middle = (a + b) >> np.uint64(1)
+            if ranges.ipv4_first[middle] <= address:
                 a = middle
             else:
                 b = middle
-        out[i] = range_class[a]
+        return ranges.ipv4_class[a]
+    a, b = np.uint64(0), np.uint64(ranges.first_high.size)
+    while b - a > np.uint64(1):
+        middle = (a + b) >> np.uint64(1)
+        if ranges.first_high[middle] < high or (ranges.first_high[middle] == high and ranges.first_low[middle] <= low):
+            a = middle
+        else:
+            b = middle
+    return ranges.range_class[a]
+
+
+@kernel
+def classify(addresses: NDArray[np.uint8], ranges: Any, out: NDArray[np.int16]) -> int:
+    """The class of each address; `addresses` has 16 octets each."""
+    for i in range(np.uint64(out.size)):
+        at = i * np.uint64(16)
+        out[i] = _class_of(ranges, np.uint64(load_be64(addresses, at)), np.uint64(load_be64(addresses, at + np.uint64(8))))
+    return DONE
+
+
+@kernel
+def classify_spans(source: NDArray[np.uint8], destination: NDArray[np.uint8], ranges: Any, spans: Any) -> int:
+    """The class of the far end of attributed spans; the addresses of flows have 16 octets each."""
+    for i in range(np.uint64(spans.flow.size)):
+        if spans.outcome[i] == ATTRIBUTED:
+            at = np.uint64(spans.flow[i]) * np.uint64(16)
+            far = destination if spans.end[i] == 0 else source
+            spans.far_class[i] = _class_of(ranges, np.uint64(load_be64(far, at)),
+                                           np.uint64(load_be64(far, at + np.uint64(8))))
     return DONE

@@ -11,7 +11,8 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from aggregation import cell_store, kernels, manifest
-from aggregation.cells import cell_keys, cell_table, outcome_table
+from aggregation.cell_sums import CellSums
+from aggregation.cells import outcome_table
 from aggregation.manifest import Batch, CellFile, NewBatch
 from aggregation.sums import Sums
 from aggregation.timelines import Timelines, period_text
@@ -81,11 +82,11 @@ def _late(connection: sa.Connection, ids: set[int]) -> dict[int, int]:
 
 
 def _merge_cells(home: Home, parts: list[CellFile]) -> pa.Table:
-    sums = Sums()
+    sums = CellSums()
     for file in parts:
         for table in cell_store.read(home, file):
-            sums.add(cell_keys(table), _values(table, ("octets", "packets", "flows")))
-    return cell_table(sums)
+            sums.add(table)
+    return sums.table()
 
 
 def _merge_outcomes(home: Home, parts: list[CellFile]) -> pa.Table:

@@ -80,9 +80,8 @@ class Timelines:
         self._windows: set[int] = set()
         self.stretches, self.stretch_service, self.stretch_subscription = self._pack(rows)
         self._timezones = list(dict.fromkeys(timezone for _, timezone in self._clocks))
-        month_clock = np.array([self._timezones.index(timezone) for _, timezone in self._clocks], np.int64)
-        if len(month_clock):
-            self.stretches = self.stretches._replace(month_clock=month_clock[self.stretches.clock])
+        self.stretches = self.stretches._replace(month_clock=np.array(
+            [self._timezones.index(timezone) for _, timezone in self._clocks], np.int64))
         self.clocks, self.months = self._work_out()
 
     @classmethod
@@ -156,10 +155,14 @@ class Timelines:
         for service in ordered:
             assert rows[service][0].start == OPEN_START, "a service's stretches begin with time"
             counts[service + 1] = len(rows[service])
-        clock = [self._clocks.setdefault((s.calendar, s.timezone), len(self._clocks)) for s in flat]
-        stretches = kernels.Stretches(
-            np.cumsum(counts), np.array([s.start for s in flat], np.int64), np.array(clock, np.int64),
-            np.zeros(len(flat), np.int64), np.array([s.five_minutes for s in flat], np.uint8))
+        clock = np.array([self._clocks.setdefault((s.calendar, s.timezone), len(self._clocks)) for s in flat], np.int64)
+        five_minutes = np.array([s.five_minutes for s in flat], np.uint8)
+        first = np.cumsum(counts)
+        only = np.full(last + 1, kernels.SEVERAL, np.int32)
+        alone = np.flatnonzero(counts[1:] == 1)
+        only[alone] = clock[first[alone]] << 1 | five_minutes[first[alone]]
+        stretches = kernels.Stretches(first, np.array([s.start for s in flat], np.int64), clock, five_minutes, only,
+                                      np.zeros(0, np.int64))
         services = np.repeat(np.array(ordered, np.int32), [len(rows[service]) for service in ordered])
         return stretches, services, np.array([s.subscription for s in flat], np.int64)
 

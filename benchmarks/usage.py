@@ -177,7 +177,7 @@ def _duckdb(world: World, columns: Columns, path: Path) -> Callable[[], object]:
     address = np.arange(FIRST_ADDRESS, FIRST_ADDRESS + world.services)
     noon, service = START + DAY_MS // 2, np.arange(1, world.services + 1)
     slots = START + np.arange(0, 2 * DAY_MS, 900_000)
-    ranges = world.classifier
+    ranges = world.classifier.ranges
     tables = {
         "flows": {"id": np.arange(len(flows["start"])), **flows},
         "leases": {"address": np.tile(address, 2), "service": np.tile(service, 2),

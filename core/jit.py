@@ -205,3 +205,37 @@ load_be32 = _load(4, True)
 load_be64 = _load(8, True)
 load_le32 = _load(4, False)
 load_le64 = _load(8, False)
+
+
+def _prefetch() -> Kernel:
+    """A function (array of rows, row) that asks for the line of memory where a row begins, without waiting for it."""
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return lambda rows, row: None
+
+    from llvmlite import ir
+    from numba.core import types
+    from numba.extending import intrinsic
+
+    def ask(typing: Any, rows: Any, row: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            from numba.core import cgutils
+
+            array = context.make_array(signature.args[0])(context, builder, arguments[0])
+            index = context.cast(builder, arguments[1], signature.args[1], types.intp)
+            stride = builder.extract_value(array.strides, 0)
+            octet = ir.IntType(8).as_pointer()
+            address = builder.gep(builder.bitcast(array.data, octet), [builder.mul(index, stride)],
+                                  source_etype=ir.IntType(8))
+            word = ir.IntType(32)
+            function = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+                builder.module, ir.FunctionType(ir.VoidType(), [octet, word, word, word]), "llvm.prefetch.p0")
+            builder.call(function, [address, word(0), word(3), word(1)])  # to read, into every cache, data
+            return context.get_dummy_value()
+
+        return types.none(rows, row), generate
+
+    made: Kernel = intrinsic(ask)
+    return made
+
+
+prefetch = _prefetch()

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from core import tables
+from core.arrays import aligned
 from core.periods import OPEN_END, OPEN_START
 from core.settings import Document
 from subscribers import kernels, settings
@@ -29,7 +31,7 @@ from subscribers.kernels import END_INFRASTRUCTURE, END_NO_PORT, END_SERVICE, EN
 __all__ = ["END_INFRASTRUCTURE", "END_NO_PORT", "END_SERVICE", "END_UNKNOWN", "Attribution", "FlowEnds", "Resolved"]
 
 PORT_LAST = 65_535
-PIECES_MIN = 1 << 16
+PIECES_MIN = 1 << 10
 _DIRECTIONS = {"ingress": 0, "egress": 1, "both": 2}
 
 
@@ -92,21 +94,28 @@ class Attribution:
         in_cut = np.zeros(count, np.bool_)
         status = np.zeros((count, 2), np.uint8)
         parts: list[tuple[NDArray[np.generic], ...]] = []
-        room, at = max(PIECES_MIN, 3 * count), 0
-        groups = np.empty(kernels.GROUPS_MAX, np.int64)
+        flat = flows._replace(
+            **{
+                name: np.ascontiguousarray(getattr(flows, name)).ravel()
+                for name in ("exporter", "source_address", "destination_address")
+            }
+        )
+        room, at = PIECES_MIN + 2 * count, 0
+        ends = kernels.room()
         while at < count:
             pieces = _room_for(room)
             reached, written = kernels.resolve(
-                self._table, self._realm_rules, self._cut_rules, flows, at, in_cut, status, pieces, groups
+                self._table, self._realm_rules, self._cut_rules, flat, at, in_cut, status, pieces, ends
             )
             if reached < 0:  # a single flow crosses more changes of hands than there was room for
                 room *= 4
                 continue
             parts.append(tuple(column[:written] for column in pieces))
             at = reached
-        flow, end, from_ms, to_ms, service = (
-            [np.concatenate(columns) for columns in zip(*parts, strict=True)] if parts else _room_for(0)
-        )
+        whole: list[NDArray[Any]] = list(parts[0]) if parts else list(_room_for(0))
+        if len(parts) > 1:
+            whole = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+        flow, end, from_ms, to_ms, service = whole
         return Resolved(
             in_cut,
             np.ascontiguousarray(status[:, 0]),
@@ -192,12 +201,38 @@ def _owner_table(rows: Sequence[LeaseRow], realms: dict[str, int], own: settings
     keys = np.array([(_signed(hi), _signed(lo), kernels.key_tag(realm, -length, bucket))
                      for realm, length, bucket, hi, lo in counts], np.int64).reshape(-1, 3)  # fmt: skip
     groups = first[:-1] << 32 | np.diff(first)
-    leases = np.array([(entry.start, entry.end, entry.service,
-                        kernels.lease_ports(entry.protocol, entry.port_first, entry.port_last))
-                       for entry in entries], np.int64).reshape(-1, 4)  # fmt: skip
-    slots = np.full((1 << max(4, (2 * len(keys)).bit_length()), 4), kernels.FREE, np.int64)
+    leases = aligned((len(entries), 4), np.int64)
+    for column, values in enumerate((
+        (entry.start for entry in entries),
+        (entry.end for entry in entries),
+        (entry.service for entry in entries),
+        (kernels.lease_ports(entry.protocol, entry.port_first, entry.port_last) for entry in entries),
+    )):
+        leases[:, column] = np.fromiter(values, np.int64, len(entries))
+    slots = aligned((1 << max(4, (2 * len(keys)).bit_length()), 4), np.int64)
+    slots.fill(kernels.FREE)
     kernels.fill_slots(slots, np.column_stack([keys, groups]))
-    return kernels.OwnerTable(slots, leases, lengths, lengths_first)
+    by_ports = np.array([any(bucket != kernels.WHOLE_BUCKET for _, _, bucket, _, _ in counts)])
+    return kernels.OwnerTable(slots, leases, lengths, lengths_first, *_reach(counts), by_ports)
+
+
+def _reach(keys: Iterable[tuple[int, int, int, int, int]]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """The bits of `reach_ipv4` and `reach_ipv6` that the prefixes of keys touch."""
+    ipv4, ipv6 = np.zeros(1 << 16, np.bool_), np.zeros(1 << 16, np.bool_)
+    wide: set[tuple[int, int]] = set()
+    for _, negative, _, hi, lo in keys:
+        length = -negative
+        if hi == 0 and lo >> 32 == 0xFFFF and length >= 96:
+            first = lo >> 16 & 0xFFFF
+            ipv4[first : first + (1 << max(0, 112 - length))] = True
+        else:
+            wide.add((hi >> 32, 1 << 32 - min(length, 32)))
+    for first, count in wide:
+        if count >= 1 << 16:
+            ipv6[:] = True
+        else:
+            ipv6[kernels.reach_of(np.arange(first, first + count, dtype=np.uint64))] = True
+    return tuple(np.packbits(bits, bitorder="little").view(np.uint64) for bits in (ipv4, ipv6))  # type: ignore[return-value]
 
 
 def _signed(word: int) -> int:

@@ -3,6 +3,10 @@
 Leases are grouped by key (realm, prefix, bucket of ports); a hash table leads from a key to its group, whose leases are
 sorted by start. An end of a flow is looked up in every prefix length of its realm, the longest first, and walks from
 change to change of the winner. Arrays in, arrays out.
+
+With a million addresses each look is a cache miss, which takes as long as a hundred additions. So flows go through the
+stages together, BLOCK at a time: the places of all are worked out and asked for before the first is read. Ends far away,
+half of all, are told by their first 16 (IPv4) or 32 bits, of which no lease has any.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from core.jit import inline_kernel, kernel
+from core.jit import inline_kernel, kernel, load_be64, prefetch
 
 END_UNKNOWN = 0
 END_SERVICE = 1
@@ -24,10 +28,10 @@ SHARED_BUCKET = 1000  # times at which an address has port blocks at all
 BUCKET_SHIFT = 10  # a port block is entered into every bucket of 1,024 ports that it touches
 INFRASTRUCTURE_REALM = -1
 
-EXPORTER_EGRESS = 1  # IE 61
 UNKNOWN_SERVICE = -1
-FAR_FUTURE = 1 << 62
 GROUPS_MAX = 300  # more than the prefix lengths of both families
+BLOCK = 128  # flows looked up together
+REACH_WORDS = 1024  # of 64 bits
 
 
 class OwnerTable(NamedTuple):
@@ -41,13 +45,38 @@ class OwnerTable(NamedTuple):
     leases: NDArray[np.int64]  # (n, 4): start, end, service, ports (see `lease_ports`); a group's follow each other by start
     lengths: NDArray[np.int32]  # prefix lengths that a realm has, longest first, realm after realm
     lengths_first: NDArray[np.int64]  # by realm + 1: realm -1 is the infrastructure
+    reach_ipv4: NDArray[np.uint64]  # (REACH_WORDS,) a bit for each first 16 bits of IPv4 addresses: whether any key is there
+    reach_ipv6: NDArray[np.uint64]  # the same for hashes of the first 32 bits of IPv6 addresses
+    by_ports: NDArray[np.bool_]  # (1,) whether any lease is of a range of ports
+
+
+class Room(NamedTuple):
+    """Room for the ends of BLOCK flows: sources at even places, destinations at odd ones."""
+
+    hi: NDArray[np.int64]
+    lo: NDArray[np.int64]
+    realm: NDArray[np.int64]
+    port: NDArray[np.int64]
+    found: NDArray[np.int64]  # groups
+    near: NDArray[np.uint64]  # the places of ends that keys may hold, in order
+    slot: NDArray[np.uint64]  # for each of these the first slot to look at, NOWHERE: none
+    groups: NDArray[np.int64]  # (GROUPS_MAX, 2 * BLOCK) those that may own the address, longest prefix first
+
+
+def room() -> Room:
+    """Room for `resolve`."""
+    ends = 2 * BLOCK
+    signed = (np.empty(ends, np.int64) for _ in range(5))
+    return Room._make([*signed, np.empty(ends, np.uint64), np.empty(ends, np.uint64), np.empty((GROUPS_MAX, ends), np.int64)])
 
 
 FREE = -1
+NOWHERE = 2**64 - 1
 START, END, SERVICE, PORTS = 0, 1, 2, 3  # columns of a lease
 TAG, GROUP = 2, 3  # columns of a slot
 
 
+@inline_kernel
 def key_tag(realm: int, length: int, bucket: int) -> int:
     """Realm (-1: the infrastructure), prefix length (0 to 128) and bucket of ports of a key in one word."""
     return (realm + 1) << 32 | length << 16 | bucket
@@ -69,7 +98,7 @@ class InterfaceRules(NamedTuple):
 
 
 class FlowEnds(NamedTuple):
-    """What attribution needs of flows, one row each (columns of core.schemas.FLOWS)."""
+    """What attribution needs of flows, one row each (columns of core.schemas.FLOWS); kernels see the addresses flat."""
 
     exporter: NDArray[np.uint8]  # (n, 16)
     start: NDArray[np.int64]
@@ -92,14 +121,6 @@ class Pieces(NamedTuple):
     from_ms: NDArray[np.int64]
     to_ms: NDArray[np.int64]
     service: NDArray[np.int32]
-
-
-@inline_kernel
-def _word(octets: NDArray[np.uint8], row: int, first: int) -> np.uint64:
-    value = np.uint64(0)
-    for index in range(8):
-        value = (value << np.uint64(8)) | np.uint64(octets[row, first + index])
-    return value
 
 
 @inline_kernel
@@ -135,21 +156,20 @@ def fill_slots(slots: NDArray[np.int64], keys: NDArray[np.int64]) -> int:
 
 
 @inline_kernel
-def _find(table, tag, hi, lo):  # type: ignore[no-untyped-def]
-    """The group of a key as first << 32 | count, -1 if there is none."""
-    mask = np.uint64(table.slots.shape[0] - 1)
-    high, low = np.int64(hi), np.int64(lo)
-    at = _hash(tag, high, low) & mask
-    while table.slots[at, TAG] != FREE:
-        if table.slots[at, TAG] == tag and table.slots[at, 0] == high and table.slots[at, 1] == low:
-            return table.slots[at, GROUP]
-        at = (at + np.uint64(1)) & mask
-    return np.int64(-1)
+def _place(table, tag, hi, lo):  # type: ignore[no-untyped-def]
+    """The first slot to look at for a key."""
+    return _hash(tag, hi, lo) & np.uint64(table.slots.shape[0] - 1)
 
 
 @inline_kernel
-def _tag(realm, length, bucket):  # type: ignore[no-untyped-def]
-    return np.int64(realm + 1) << 32 | np.int64(length) << 16 | np.int64(bucket)
+def _group_at(table, place, tag, hi, lo):  # type: ignore[no-untyped-def]
+    """The group of a key as first << 32 | count, -1 if there is none, from its place on."""
+    mask = np.uint64(table.slots.shape[0] - 1)
+    while table.slots[place, TAG] != FREE:
+        if table.slots[place, TAG] == tag and table.slots[place, 0] == hi and table.slots[place, 1] == lo:
+            return table.slots[place, GROUP]
+        place = (place + np.uint64(1)) & mask
+    return np.int64(-1)
 
 
 @inline_kernel
@@ -158,37 +178,96 @@ def _has_ports(protocol: int) -> bool:
 
 
 @inline_kernel
-def _gather(table, realm, hi, lo, bucket, groups):  # type: ignore[no-untyped-def]
-    """Groups that may own the address, longest prefix first, into `groups`; returns their number."""
-    found = 0
-    mapped = hi == np.uint64(0) and (lo >> np.uint64(32)) == np.uint64(0xFFFF)
-    for at in range(table.lengths_first[realm + 1], table.lengths_first[realm + 2]):
-        length = table.lengths[at]
-        if mapped and length < 96:
-            break  # an IPv6 prefix is no home of IPv4 addresses
-        masked_hi = hi & _mask(length)
-        masked_lo = lo & _mask(length - 64)
-        group = _find(table, _tag(realm, length, WHOLE_BUCKET), masked_hi, masked_lo)
-        if group >= 0:
-            groups[found] = group
-            found += 1
-        if bucket > 0:
-            group = _find(table, _tag(realm, length, bucket), masked_hi, masked_lo)
-            if group >= 0:
-                groups[found] = group
-                found += 1
-    return found
+def _is_ipv4(hi, lo):  # type: ignore[no-untyped-def]
+    return hi == 0 and (lo >> 32) == 0xFFFF
+
+
+def reach_of(first: Any) -> Any:
+    """The bits in `reach_ipv6` of the first 32 bits of IPv6 addresses (uint64)."""
+    return first * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(48)
+
+
+_reach_of = inline_kernel(reach_of)
 
 
 @inline_kernel
-def _owner_at(table, groups, found, protocol, port, instant, until):  # type: ignore[no-untyped-def]
+def _in_reach(table, hi, lo):  # type: ignore[no-untyped-def]
+    """False: no key is of a prefix that holds this address."""
+    if _is_ipv4(hi, lo):
+        bit = np.uint64(lo) >> np.uint64(16) & np.uint64(0xFFFF)
+        word = table.reach_ipv4[bit >> np.uint64(6)]
+    else:
+        bit = _reach_of(np.uint64(hi) >> np.uint64(32))
+        word = table.reach_ipv6[bit >> np.uint64(6)]
+    return word >> (bit & np.uint64(63)) & np.uint64(1) != np.uint64(0)
+
+
+@inline_kernel
+def _length_at(table, realm, level, hi, lo):  # type: ignore[no-untyped-def]
+    """The prefix length of a realm at a level, the longest at 0; -1 where there is none for the address."""
+    at = table.lengths_first[realm + 1] + level
+    if at >= table.lengths_first[realm + 2]:
+        return np.int64(-1)
+    length = np.int64(table.lengths[at])
+    if length < 96 and _is_ipv4(hi, lo):
+        return np.int64(-1)  # an IPv6 prefix is no home of IPv4 addresses
+    return length
+
+
+@inline_kernel
+def _masked(word, length):  # type: ignore[no-untyped-def]
+    return np.int64(np.uint64(word) & _mask(length))
+
+
+@inline_kernel
+def _bucket_of(port, which):  # type: ignore[no-untyped-def]
+    """Of the two buckets that an end is looked up in, the one of all ports or that of its port."""
+    return WHOLE_BUCKET if which == 0 else 1 + (port >> BUCKET_SHIFT)
+
+
+@inline_kernel
+def _gather(table, room, count):  # type: ignore[no-untyped-def]
+    """Find the groups that may own each of the first `count` ends that are near."""
+    levels = np.int64(0)
+    for k in range(np.uint64(count)):
+        realm = room.realm[room.near[k]]
+        levels = max(levels, table.lengths_first[realm + 2] - table.lengths_first[realm + 1])
+    for level in range(levels):
+        for which in range(2 if table.by_ports[0] else 1):
+            for k in range(np.uint64(count)):
+                end = room.near[k]
+                hi, lo, realm, port = room.hi[end], room.lo[end], room.realm[end], room.port[end]
+                length = _length_at(table, realm, level, hi, lo)
+                room.slot[k] = np.uint64(NOWHERE)
+                if length >= 0 and (which == 0 or port > 0):
+                    tag = key_tag(realm, length, _bucket_of(port, which))
+                    slot = _place(table, tag, _masked(hi, length), _masked(lo, length - 64))
+                    room.slot[k] = slot
+                    prefetch(table.slots, slot)
+            for k in range(np.uint64(count)):
+                if room.slot[k] != np.uint64(NOWHERE):
+                    end = room.near[k]
+                    hi, lo, realm = room.hi[end], room.lo[end], room.realm[end]
+                    length = _length_at(table, realm, level, hi, lo)
+                    tag = key_tag(realm, length, _bucket_of(room.port[end], which))
+                    group = _group_at(table, room.slot[k], tag, _masked(hi, length), _masked(lo, length - 64))
+                    if group >= 0:
+                        room.groups[np.uint64(room.found[end]), end] = group
+                        room.found[end] += 1
+                        prefetch(table.leases, group >> 32)
+    return 0
+
+
+@inline_kernel
+def _owner_at(table, groups, end, found, protocol, port, instant, until):  # type: ignore[no-untyped-def]
     """The lease that owns at `instant` (-1: none) and the instant, at most `until`, up to which that stays so.
 
     The two groups of one prefix length never match at the same time (imports refuse it), so the first match wins.
     """
     for at in range(found):
-        group = groups[at]
-        for lease in range(group >> 32, (group >> 32) + (group & 0xFFFFFFFF)):
+        group = groups[np.uint64(at), end]
+        first = np.uint64(group >> 32)
+        for lease in range(first, first + np.uint64(group & 0xFFFFFFFF)):
             start = table.leases[lease, START]
             if start >= until:
                 break
@@ -200,20 +279,20 @@ def _owner_at(table, groups, found, protocol, port, instant, until):  # type: ig
             if port < (ports >> 16 & 0xFFFF) or port > (ports & 0xFFFF):
                 continue
             if start <= instant:
-                return lease, min(until, table.leases[lease, END])
+                return np.int64(lease), min(until, table.leases[lease, END])
             until = start  # a more specific lease begins there
-    return -1, until
+    return np.int64(-1), until
 
 
 @inline_kernel
-def _covered(table, realm, hi, lo, bucket, start, end, groups):  # type: ignore[no-untyped-def]
+def _covered(table, realm, hi, lo, bucket, start, end):  # type: ignore[no-untyped-def]
     """Whether a group of this bucket holds a lease of the address at any instant of the flow."""
-    mapped = hi == np.uint64(0) and (lo >> np.uint64(32)) == np.uint64(0xFFFF)
-    for at in range(table.lengths_first[realm + 1], table.lengths_first[realm + 2]):
-        length = table.lengths[at]
-        if mapped and length < 96:
+    for level in range(table.lengths_first[realm + 2] - table.lengths_first[realm + 1]):
+        length = _length_at(table, realm, level, hi, lo)
+        if length < 0:
             break
-        group = _find(table, _tag(realm, length, bucket), hi & _mask(length), lo & _mask(length - 64))
+        tag, high, low = key_tag(realm, length, bucket), _masked(hi, length), _masked(lo, length - 64)
+        group = _group_at(table, _place(table, tag, high, low), tag, high, low)
         if group >= 0:
             for lease in range(group >> 32, (group >> 32) + (group & 0xFFFFFFFF)):
                 if table.leases[lease, START] <= end and table.leases[lease, END] > start:
@@ -271,41 +350,63 @@ def _in_cut(rules, hi, lo, input_interface, output_interface, flow_direction):  
     return False
 
 
+@inline_kernel
+def _place_ends(table, realm_rules, cut_rules, flows, first, count, in_cut, room):  # type: ignore[no-untyped-def]
+    """Fill `room` with the ends of some flows, note whether the metering cut counts them; returns how many ends are near."""
+    near = np.uint64(0)
+    by_rules = realm_rules.exporter_hi.size + cut_rules.exporter_hi.size > 0
+    for k in range(np.uint64(count)):
+        row = np.uint64(first) + k
+        at = row << np.uint64(4)
+        realm = np.int64(0)
+        in_cut[row] = True
+        if by_rules:
+            hi = np.uint64(load_be64(flows.exporter, at))
+            lo = np.uint64(load_be64(flows.exporter, at + np.uint64(8)))
+            inwards, outwards = np.int64(flows.input_interface[row]), np.int64(flows.output_interface[row])
+            in_cut[row] = _in_cut(cut_rules, hi, lo, inwards, outwards, flows.flow_direction[row])
+            realm = np.int64(_realm_of(realm_rules, hi, lo, inwards, outwards))
+        has_ports = _has_ports(np.int64(flows.protocol[row]))
+        for side in range(np.uint64(2)):
+            addresses = flows.source_address if side == np.uint64(0) else flows.destination_address
+            ports = flows.source_port if side == np.uint64(0) else flows.destination_port
+            high, low = load_be64(addresses, at), load_be64(addresses, at + np.uint64(8))
+            if _in_reach(table, high, low):
+                end = k << np.uint64(1) | side
+                room.hi[end], room.lo[end], room.realm[end] = high, low, realm
+                room.port[end] = np.int64(ports[row]) if has_ports else 0
+                room.found[end] = 0
+                room.near[near] = end
+                near += np.uint64(1)
+    return np.int64(near)
+
+
 @kernel
-def resolve(table, realm_rules, cut_rules, flows, first, in_cut, status, pieces, groups):  # type: ignore[no-untyped-def]
+def resolve(table, realm_rules, cut_rules, flows, first, in_cut, status, pieces, room):  # type: ignore[no-untyped-def]
     """Resolve flows from row `first` on until all are done or `pieces` is nearly full.
 
-    Writes in_cut[n], status[n, 2] and pieces; returns (the row to go on from, the number of pieces written). `groups`
-    is room for the GROUPS_MAX groups of leases that can cover one address.
+    Writes in_cut[n], status[n, 2] (zero before) and pieces; returns (the row to go on from, the number of pieces written).
     """
     written = 0
-    for row in range(first, flows.start.size):
-        if written + 256 > pieces.flow.size:
-            return row, written
-        exporter_hi, exporter_lo = _word(flows.exporter, row, 0), _word(flows.exporter, row, 8)
-        input_interface, output_interface = np.int64(flows.input_interface[row]), np.int64(flows.output_interface[row])
-        in_cut[row] = _in_cut(
-            cut_rules, exporter_hi, exporter_lo, input_interface, output_interface, flows.flow_direction[row]
-        )
-        realm = _realm_of(realm_rules, exporter_hi, exporter_lo, input_interface, output_interface)
-        protocol = np.int64(flows.protocol[row])
-        start, end = flows.start[row], flows.end[row]
-        for side in range(2):
-            if side == 0:
-                hi, lo = _word(flows.source_address, row, 0), _word(flows.source_address, row, 8)
-                port = np.int64(flows.source_port[row])
-            else:
-                hi, lo = _word(flows.destination_address, row, 0), _word(flows.destination_address, row, 8)
-                port = np.int64(flows.destination_port[row])
-            if not _has_ports(protocol):
-                port = np.int64(0)
-            bucket = 1 + (port >> BUCKET_SHIFT) if port > 0 else 0
-            found = _gather(table, realm, hi, lo, bucket, groups)
+    for block in range(first, flows.start.size, BLOCK):
+        count = min(BLOCK, flows.start.size - block)
+        near = _place_ends(table, realm_rules, cut_rules, flows, block, count, in_cut, room)
+        _gather(table, room, near)
+        last = np.int64(-1)
+        for k in range(np.uint64(near)):
+            place = room.near[k]
+            row, side = np.int64(block) + np.int64(place >> np.uint64(1)), np.int64(place & np.uint64(1))
+            if row != last and written + 256 > pieces.flow.size:
+                return row, written
+            last = row
+            found, port = room.found[place], room.port[place]
+            start, end = flows.start[row], flows.end[row]
+            protocol = np.int64(flows.protocol[row])
             owned = False
             instant = start
             before = written
             while found > 0:
-                lease, until = _owner_at(table, groups, found, protocol, port, instant, max(end, start + 1))
+                lease, until = _owner_at(table, room.groups, place, found, protocol, port, instant, max(end, start + 1))
                 if lease >= 0:
                     owned = True
                     service = np.int32(table.leases[lease, SERVICE])
@@ -329,9 +430,11 @@ def resolve(table, realm_rules, cut_rules, flows, first, in_cut, status, pieces,
                     break
             if owned:
                 status[row, side] = END_SERVICE
-            elif _covered(table, INFRASTRUCTURE_REALM, hi, lo, WHOLE_BUCKET, start, end, groups):
+            elif _covered(table, INFRASTRUCTURE_REALM, room.hi[place], room.lo[place], WHOLE_BUCKET, start, end):
                 status[row, side] = END_INFRASTRUCTURE
-            elif port == 0 and _covered(table, realm, hi, lo, SHARED_BUCKET, start, end, groups):
+            elif port == 0 and table.by_ports[0] and _covered(
+                table, room.realm[place], room.hi[place], room.lo[place], SHARED_BUCKET, start, end
+            ):
                 status[row, side] = END_NO_PORT
             else:
                 status[row, side] = END_UNKNOWN

@@ -49,10 +49,11 @@ def cut(octets: int, start: int, end: int, edges: list[int]) -> list[tuple[int, 
     bounds = list(zip([start, *inner], [*inner, end], strict=True))
     count = len(bounds)
     one = np.zeros(1, np.int64)
-    flows = kernels.FlowSums(np.array([start]), np.array([end]), np.array([octets]), one, one, one, one, one)
+    flows = kernels.FlowSums(np.array([start]), np.array([end]), np.array([octets]), one, one, one)
     bytes_ = np.zeros(count, np.uint8)
     spans = kernels.Spans(np.zeros(count, np.int64), bytes_, bytes_, bytes_, np.zeros(count, np.int64),
-                          np.array([a for a, _ in bounds]), np.array([b for _, b in bounds]))
+                          np.array([a for a, _ in bounds]), np.array([b for _, b in bounds]), np.zeros(count, np.int16),
+                          np.zeros(count, np.int32))
     sums = Sums()
     sums.run(lambda keys, values, state: kernels.cut_outcomes(flows, spans, keys, values, state))
     keys, values = sums.rows()
