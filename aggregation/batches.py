@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from aggregation import cell_store, classes, manifest, merging, segments, settings
+from aggregation import cell_store, classes, holding, manifest, merging, segments, settings
 from aggregation.cells import Inputs, Made, Maker
 from aggregation.classes import Classifier
 from aggregation.manifest import NewBatch
@@ -36,12 +36,15 @@ SEGMENTS_PER_BATCH_MAX = 10_000
 
 @dataclass
 class Summary:
-    """What a run did."""
+    """What a run did. `held`: batches that a change of plans or subscriptions reaches and whose cells answer for it all the
+    same; `finer_edges`: those that it made necessary to read again, as an edge lies inside a quarter hour."""
 
     segments: int = 0
     flows: int = 0
     batches: int = 0
     remade: int = 0
+    held: int = 0
+    finer_edges: int = 0
     merged: int = 0
     cells: int = 0
     attributed_octets: int = 0
@@ -72,8 +75,8 @@ def aggregate(home: Home, actor: Actor) -> Summary:
             manifest.note_settings(connection, home.document)
             manifest.note_sampling(connection, home.document)
             ids = classes.ensure_ids(connection, entries)
-        moved = _confirm(home, engine)
-        groups = list(_plan(engine, moved, bounds.batch_flows_max))
+        again = _confirm(home, engine, actor, summary)
+        groups = list(_plan(engine, again, bounds.batch_flows_max))
         with progress.bar("aggregate", sum(group.flows for group in groups), "flows") as advance:
             for group in groups:
                 _require_space(home)
@@ -99,32 +102,40 @@ def _tidy(home: Home, engine: sa.Engine, keep_hours: int) -> int:
     return cell_store.sweep(home, {row.path for row in rows if row.at is None or row.at >= oldest})
 
 
-def _confirm(home: Home, engine: sa.Engine) -> set[int]:
-    """Note batches that later changes do not reach as holding; returns those that they reach beyond their time.
+def _confirm(home: Home, engine: sa.Engine, actor: Actor, summary: Summary) -> set[int]:
+    """Note batches as holding that later changes do not reach, or whose cells answer for what changed (aggregation.holding).
 
-    A change of subscriptions may move the local month of traffic outside of every row: such batches are checked.
+    A change of subscriptions may move the local month of traffic outside of every row, so batches beyond its time are looked
+    at, too. Returns those of them that have to be made again.
     """
     with sql.reading(engine) as connection:
         version = manifest.input_version(connection)
         stale = manifest.stale_batches(connection)
-        older = [batch for batch in manifest.live_batches(connection)
-                 if batch.input_version < version and batch.id not in stale]
+        reached = stale - manifest.stale_by_other_kinds(connection, holding.KINDS)
+        beyond = {batch.id: batch.input_version for batch in manifest.live_batches(connection)
+                  if batch.input_version < version and batch.id not in stale}
         newest = manifest.input_version(connection, SUBSCRIPTIONS_KIND)
-        doubtful = [batch.id for batch in older if batch.input_version < newest]
-        timelines = Timelines.load(connection, home.document) if doubtful else None
-        moved = {batch for batch in doubtful
-                 if timelines is not None and not merging.months_hold(home, connection, batch, timelines)}
-    holding = [batch.id for batch in older if batch.id not in moved]
-    if holding:
+        doubtful = {batch for batch, made_with in beyond.items() if made_with < newest}
+        seen: dict[int, holding.Seen] = {}
+        if reached or doubtful:
+            seen = holding.look(home, connection, reached | doubtful, Timelines.load(connection, home.document))
+    held = {batch for batch in reached if not seen[batch].coarse}
+    again = {batch for batch in doubtful if seen[batch].coarse and seen[batch].moved}
+    summary.held, summary.finer_edges = len(held), len(reached) - len(held) + len(again)
+    confirmed = sorted(held | beyond.keys() - again)
+    if confirmed:
         with sql.transaction(engine) as connection:
-            manifest.confirm(connection, holding, version)
-    return moved
+            for batch in confirmed:
+                if batch in seen and seen[batch].moved:
+                    manifest.move_months(connection, batch, seen[batch].months, actor)
+            manifest.confirm(connection, confirmed, version)
+    return again
 
 
-def _plan(engine: sa.Engine, moved: set[int], flows_max: int) -> Iterator[_Group]:
-    """Groups of segments of bounded size: first what is stale or moved, batch by batch, then what is new."""
+def _plan(engine: sa.Engine, again: set[int], flows_max: int) -> Iterator[_Group]:
+    """Groups of segments of bounded size: first what is stale or has to be made again, batch by batch, then what is new."""
     with sql.reading(engine) as connection:
-        stale = manifest.stale_batches(connection) | moved
+        stale = manifest.stale_batches(connection) | again
         old = [(batch.id, manifest.segments(connection, batch.segments))
                for batch in manifest.live_batches(connection) if batch.id in stale]
         new = manifest.waiting_segments(connection)

@@ -59,7 +59,11 @@ def run_command(reason: str = options.REASON) -> None:
     from runtime import context, output
 
     _say_if_cold()
-    output.emit_object(run(context.home(), actor.current(reason or "aggregate run")).as_row())
+    done = run(context.home(), actor.current(reason or "aggregate run"))
+    if done.finer_edges:
+        output.say(f"{done.finer_edges} batches were made again from their flows: a tariff zone, an hour or a month now begins "
+                   "inside a quarter hour, or a plan needs slots of 5 minutes")
+    output.emit_object(done.as_row())
 
 
 @usage.command("publish")

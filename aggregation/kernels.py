@@ -22,7 +22,7 @@ from aggregation.cell_kernels import LOW_BITS, SERVICE_SHIFT, slot_number
 from aggregation.cell_kernels import OVERFLOW as OVERFLOW
 from core.jit import inline_kernel, kernel, load_be64
 
-RATE_ZERO, TIME_BACKWARDS, DURATION_TOO_LONG, COUNT_OUT_OF_RANGE = 3, 4, 5, 6
+RATE_ZERO, TIME_BACKWARDS, DURATION_TOO_LONG, COUNT_OUT_OF_RANGE, TOO_COARSE = 3, 4, 5, 6, 7
 
 FROM_THE_START = -(2**63)
 EVER = 2**62
@@ -449,6 +449,32 @@ def sum_periods(flows: Any, spans: Any, stretches: Any, months: Any, base: int, 
                 break
             a = following
     return DONE
+
+
+@kernel
+def check_cells(service: NDArray[np.int32], slot: Int64, octets: Int64, stretches: Any, clocks: Any, base: int,
+                totals: Int64) -> int:
+    """Octets of cells by month; TOO_COARSE if an edge of now lies inside one: behind its slot, in the same quarter hour."""
+    code = DONE
+    for i in range(np.uint64(slot.size)):
+        at = slot[i]
+        until = at // SLOT_MS * SLOT_MS + SLOT_MS
+        only = np.int64(stretches.only[np.uint64(service[i])])
+        stretch, stretch_end, going_by = _stretch_at(stretches, only, service[i], at)
+        clock = going_by >> 1
+        edge = _last_not_after(clocks.start, clocks.first[clock], clocks.first[clock + 1], at)
+        hour = at - (at + clocks.offset[edge]) % HOUR_MS + HOUR_MS
+        if going_by & 1 != 0 or hour < until:
+            code = TOO_COARSE
+        if stretch + 1 < stretch_end and stretches.start[stretch + 1] < until:
+            code = TOO_COARSE
+        if edge + 1 < clocks.first[clock + 1] and clocks.start[edge + 1] < until:
+            code = TOO_COARSE
+        month = clocks.period[edge] - base
+        if totals[month] > COUNT_MAX - octets[i]:
+            return OVERFLOW
+        totals[month] += octets[i]
+    return code
 
 
 @kernel

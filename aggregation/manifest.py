@@ -146,6 +146,14 @@ def stale_batches(connection: sa.Connection) -> set[int]:
     return set(connection.execute(sa.select(batch.c.id).where(batch.c.to_version.is_(None), later)).scalars())
 
 
+def stale_by_other_kinds(connection: sa.Connection, kinds: Sequence[str]) -> set[int]:
+    """Of the stale batches those that also a change of another kind made stale."""
+    batch, change = tables.batch, tables.input_change
+    later = sa.exists().where(change.c.version > batch.c.input_version, change.c.from_ms < batch.c.to_ms,
+                              change.c.to_ms > batch.c.from_ms, change.c.kind.not_in(kinds))
+    return set(connection.execute(sa.select(batch.c.id).where(batch.c.to_version.is_(None), later)).scalars())
+
+
 def waiting_segments(connection: sa.Connection) -> list[Segment]:
     """Segments in no batch yet, in order of their flows' time."""
     segment, consumed = tables.segment, tables.consumed
@@ -228,6 +236,16 @@ def confirm(connection: sa.Connection, ids: Sequence[int], version: int) -> None
     for first in range(0, len(ids), _SQL_VALUES_MAX):
         connection.execute(batch.update().where(batch.c.id.in_(ids[first:first + _SQL_VALUES_MAX]))
                            .values(input_version=version))
+
+
+def move_months(connection: sa.Connection, batch: int, months: dict[str, int], actor: Actor) -> None:
+    """The octets of a batch by local month are these now: its cells hold, but services went to another zone of time."""
+    table = tables.attributed
+    before = {row.period: row.octets for row in connection.execute(sa.select(table).where(table.c.batch_id == batch))}
+    connection.execute(table.delete().where(table.c.batch_id == batch))
+    connection.execute(table.insert(), [{"batch_id": batch, "period": period, "octets": octets}
+                                        for period, octets in months.items()])
+    audit.record(connection, actor, "aggregate run: months", f"batch {batch}", before, months)
 
 
 def _insert(connection: sa.Connection, table: sa.Table, **values: Any) -> int:

@@ -1,7 +1,6 @@
 """Many small batches → one: a batch a minute would otherwise be forty thousand files a month.
 
-Merging adds up cells that hold already; it reads no flows and cannot change a sum. Also here: the check whether a batch's
-local months still hold, which works on cells alone, too.
+Merging adds up cells that hold already; it reads no flows and cannot change a sum.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from aggregation.cell_sums import CellSums
 from aggregation.cells import outcome_table
 from aggregation.manifest import Batch, CellFile, NewBatch
 from aggregation.sums import Sums
-from aggregation.timelines import Timelines, period_text
+from aggregation.timelines import Timelines
 from core import tables
 from core.actor import Actor
 from storage import sql
@@ -104,19 +103,6 @@ def _merge_outcomes(home: Home, parts: list[CellFile]) -> pa.Table:
 
 def _values(table: pa.Table, names: tuple[str, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     return np.stack([table.column(name).to_numpy() for name in names], axis=1)
-
-
-def months_hold(home: Home, connection: sa.Connection, batch: int, timelines: Timelines) -> bool:
-    """Whether the octets by local month of a batch are still those that it was registered with."""
-    sums = Sums()
-    for owner, file in manifest.cell_files(connection, "cells"):
-        if owner == batch:
-            for table in cell_store.read(home, file):
-                add_usage(sums, table, timelines, kernels.BY_HOUR)
-    keys, values = sums.rows()
-    found = {period_text(int(month)): int(values[keys[:, 2] == month, 0].sum()) for month in np.unique(keys[:, 2])}
-    known = _attributed(connection, [batch])
-    return {period: octets for period, octets in found.items() if octets} == known
 
 
 def add_usage(sums: Sums, table: pa.Table, timelines: Timelines, by: int, wanted: int = -1) -> None:
