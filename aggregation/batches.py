@@ -147,9 +147,8 @@ def _plan(engine: sa.Engine, moved: set[int], flows_max: int) -> Iterator[_Group
 def _make(home: Home, engine: sa.Engine, group: _Group, classifier: Classifier, actor: Actor, summary: Summary) -> None:
     version, inputs = _inputs(home, engine, group.segments, classifier)
     maker = Maker(inputs)
-    for segment in group.segments:
-        for columns in segments.read(home, segment):
-            maker.take(columns, segment.path)
+    for source, columns in segments.read_all(home, group.segments):
+        maker.take(columns, source)
     made = maker.finish()
     name = cell_store.name_of([version, *group.replaces, *(s.content_digest for s in group.segments),
                                *(s.id for s in group.segments)])

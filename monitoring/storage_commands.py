@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from runtime import options
+
 storage = typer.Typer()
 
 
@@ -26,6 +28,19 @@ def verify_command() -> None:
     output.say(f"{done.files} files and {done.blocks} blocks of the journal are whole ({done.octets} octets read)")
     if done.problems:
         raise DamagedFile(f"{done.problems} problems were found", "do what the column `do` says, one by one")
+
+
+@storage.command("compact")
+def compact_command(dry_run: bool = options.DRY_RUN, reason: str = options.REASON) -> None:
+    """Turn flows of past days into Parquet, sorted by subscribers' addresses; `ratemill run` does it each hour."""
+    from collector import compaction
+    from core import actor
+    from runtime import context, output
+
+    done = compaction.compact(context.home(), actor.current(reason or "storage compact"), dry_run=dry_run)
+    output.emit_object(done.as_row())
+    if dry_run:
+        output.say("dry run: nothing was changed")
 
 
 @storage.command("backup")
