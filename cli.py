@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "invoice": ("monitoring.commands", "invoice", "Charges to invoices and documents."),
     "ledger": ("ledger.commands", "ledger", "The double-entry journal."),
     "completeness": ("monitoring.commands", "completeness", "Flows against interface counters: what a period lacks."),
-    "storage": ("monitoring.storage_commands", "storage", "The files of the home: whether they are whole, and copies."),
+    "storage": ("monitoring.storage_commands", "storage", "The files of the home: compacted, kept, verified, copied."),
     "reconcile": ("monitoring.commands", "reconcile", "The balances of a period, from datagrams to postings."),
 }
 

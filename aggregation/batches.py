@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from aggregation import cell_store, classes, manifest, merging, segments, settings
+from aggregation import cell_store, classes, frozen, manifest, merging, segments, settings
 from aggregation.cells import Inputs, Made, Maker
 from aggregation.classes import Classifier
 from aggregation.manifest import NewBatch
@@ -43,6 +43,7 @@ class Summary:
     batches: int = 0
     remade: int = 0
     merged: int = 0
+    frozen: int = 0
     cells: int = 0
     attributed_octets: int = 0
     swept_files: int = 0
@@ -73,6 +74,8 @@ def aggregate(home: Home, actor: Actor) -> Summary:
             manifest.note_sampling(connection, home.document)
             ids = classes.ensure_ids(connection, entries)
         moved = _confirm(home, engine)
+        kept = frozen.keep(engine, moved, actor)
+        summary.frozen, moved = len(kept), moved - kept
         groups = list(_plan(engine, moved, bounds.batch_flows_max))
         with progress.bar("aggregate", sum(group.flows for group in groups), "flows") as advance:
             for group in groups:
@@ -90,13 +93,18 @@ def _require_space(home: Home) -> None:
 
 def _tidy(home: Home, engine: sa.Engine, keep_hours: int) -> int:
     """Delete files of killed runs, and of batches that were replaced longer ago than any reader reads."""
+    return cell_store.sweep(home, needed_files(engine, keep_hours))
+
+
+def needed_files(engine: sa.Engine, keep_hours: int) -> set[str]:
+    """The files of batches that count, or that were replaced within these hours."""
     batch, version, file = tables.batch, tables.manifest_version, tables.cell_file
     with sql.reading(engine) as connection:
         rows = connection.execute(
             sa.select(file.c.path, version.c.at).join(batch, batch.c.id == file.c.batch_id)
             .outerjoin(version, version.c.id == batch.c.to_version)).all()
     oldest = clock.now_ms() - keep_hours * HOUR_MS
-    return cell_store.sweep(home, {row.path for row in rows if row.at is None or row.at >= oldest})
+    return {row.path for row in rows if row.at is None or row.at >= oldest}
 
 
 def _confirm(home: Home, engine: sa.Engine) -> set[int]:

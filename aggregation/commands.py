@@ -58,12 +58,16 @@ def check_command(
 @aggregate.command("run")
 def run_command(reason: str = options.REASON) -> None:
     """Take in new segments, and make batches again whose leases, subscriptions, plans or settings changed."""
+    from aggregation import frozen
     from aggregation.batches import aggregate as run
     from core import actor
     from runtime import context, output
 
     _say_if_cold()
-    output.emit_object(run(context.home(), actor.current(reason or "aggregate run")).as_row())
+    done = run(context.home(), actor.current(reason or "aggregate run"))
+    output.emit_object(done.as_row())
+    if done.frozen:
+        output.say(frozen.sentence(done.frozen))
 
 
 @usage.command("publish")

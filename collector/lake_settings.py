@@ -24,10 +24,8 @@ class LakeSettings:
 class Retention:
     """[retention]: how long is known who talked to whom; what the law of the country says counts."""
 
-    truncate_after_days: int = setting(90, what="Far ends of flows are truncated to their networks after so long; 0: never.",
+    truncate_after_days: int = setting(90, what="Far ends of flows are truncated to /24 (IPv4) or /48 after so long; 0: never.",
                                        unit="d", lowest=0, highest=3660)
-    truncate_ipv4_bits: int = setting(24, what="Bits of an IPv4 address that stay.", unit="bits", lowest=0, highest=24)
-    truncate_ipv6_bits: int = setting(48, what="Bits of an IPv6 address that stay.", unit="bits", lowest=0, highest=48)
     delete_after_days: int = setting(180, what="Flows are deleted after so long; 0: never. Usage, charges and invoices stay.",
                                      unit="d", lowest=0, highest=3660)
 

@@ -181,14 +181,17 @@ def tidy(home: Home, connection: sa.Connection, keep: int, grace_minutes: int) -
     files.sweep_temporaries(folder)
     for log in folder.glob(".*.tmp.wal"):
         files.remove(log)
+    found = superseded(home, connection, keep, grace_minutes)
+    for path in found:
+        files.remove(path)
+    return len(found)
+
+
+def superseded(home: Home, connection: sa.Connection, keep: int, grace_minutes: int) -> list[Path]:
+    """Files of generations beyond the newest `keep` whose grace is over."""
     table = tables.generation
     rows = [_generation(row) for row in connection.execute(sa.select(table).order_by(table.c.id.desc()))]
     latest_removal = clock.now_ms() - grace_minutes * MINUTE_MS
     kept = {row.path for row in rows[:keep]}
     kept |= {row.path for row, successor in zip(rows[1:], rows, strict=False) if successor.at > latest_removal}
-    count = 0
-    for path in sorted(folder.glob(f"*{_SUFFIX}")):
-        if home.relative(path) not in kept:
-            files.remove(path)
-            count += 1
-    return count
+    return [path for path in sorted(home.folder("generations").glob(f"*{_SUFFIX}")) if home.relative(path) not in kept]
