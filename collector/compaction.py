@@ -239,7 +239,8 @@ def name_of(*ingredients: object) -> str:
 
 
 def path_of(home: Home, day: int, name: str, kind: str, number: int) -> Path:
-    return home.folder("lake") / format_instant(day)[:10].replace("-", "/") / f"{name}-{kind}-{number:04d}.parquet"
+    """DuckDB and pyarrow take the day from the name of the folder."""
+    return home.folder("lake") / f"day={format_instant(day)[:10]}" / f"{name}-{kind}-{number:04d}.parquet"
 
 
 def _keyed_rows(home: Home, day: Day, sources: Sequence[tuple[Part, list[File]]], networks: Ranges,
@@ -374,13 +375,17 @@ def register(connection: sa.Connection, new: NewPart, actor: Actor, action: str)
     assert key is not None, "the database gives row ids"
     for file in new.files:
         connection.execute(tables.lake_file.insert().values(**file.row(), part_id=key[0]))
+    own_file: dict[int, int] = {}
     if new.replaces:
+        rows = connection.execute(sa.select(member).where(member.c.part_id.in_(new.replaces)))
+        own_file = {row.segment_id: row.own_file for row in rows}
         done = connection.execute(part.update().where(part.c.id.in_(new.replaces), part.c.replaced.is_(None),
                                                       part.c.deleted.is_(None)).values(replaced=now))
         assert done.rowcount == len(new.replaces), "only parts that count are replaced"
         connection.execute(member.delete().where(member.c.part_id.in_(new.replaces)))
     if new.segments:
-        connection.execute(member.insert(), [{"segment_id": one, "part_id": key[0], "own_file": 1} for one in new.segments])
+        connection.execute(member.insert(), [{"segment_id": one, "part_id": key[0], "own_file": own_file.get(one, 1)}
+                                             for one in new.segments])
     audit.record(connection, actor, action, f"lake part {key[0]}", {"parts": new.replaces} if new.replaces else None,
                  {**detail, "flows": new.row["flows"], "files": len(new.files)})
     return int(key[0])

@@ -159,10 +159,18 @@ def _fill(path: Path, fill: Callable[[duckdb.DuckDBPyConnection], None]) -> None
             connection.execute("DETACH generation")  # writes the rest of its log into the file
 
 
-def register(connection: sa.Connection, path: str, digest: str, manifest_version: int, input_version: int) -> None:
-    """A row for a file that `build` made."""
+def register(connection: sa.Connection, path: str, digest: str, manifest_version: int, input_version: int,
+             fingerprint: str = "") -> None:
+    """A row for a file that `build` made; `fingerprint` of what it shows beside the cells."""
+    connection.execute(tables.generation_source.insert().values(path=path, fingerprint=fingerprint))
     connection.execute(tables.generation.insert().values(
         at=clock.now_ms(), manifest_version=manifest_version, path=path, digest=digest, input_version=input_version))
+
+
+def source_of(connection: sa.Connection, generation: Generation) -> str | None:
+    """The fingerprint of what it shows beside the cells; None for one of an older ratemill."""
+    table = tables.generation_source
+    return connection.scalar(sa.select(table.c.fingerprint).where(table.c.path == generation.path))
 
 
 def swap(home: Home, generation: Generation) -> bool:

@@ -178,7 +178,7 @@ def test_old_files_go_after_their_time_and_not_before(home: Home, monkeypatch: p
     now = clock.now_ms()
     compaction.compact(home, ACTOR)
     assert len(list(home.folder("segments").rglob("*.arrow"))) == 6, "a reader may have them open"
-    stray = home.folder("lake") / "2026" / "10" / "05" / ("0" * 24 + "-flows-0000.parquet")
+    stray = home.folder("lake") / "day=2026-10-05" / ("0" * 24 + "-flows-0000.parquet")
     stray.write_bytes(b"of a killed run")
     (home.folder("lake") / ".sort-killed").mkdir()
     monkeypatch.setattr(clock, "now_ms", lambda: now + 169 * HOUR_MS)
