@@ -51,13 +51,16 @@ class Ranges:
     """Networks that prefixes touch, as disjoint ranges of numbers, both ends inclusive."""
 
     def __init__(self, prefixes: Iterable[Prefix]) -> None:
-        ends: list[bytes] = []
+        ends: list[int] = []
         for prefix in prefixes:
-            ends += [prefix.address, prefix.last.to_bytes(16, "big")]
-            if prefix.length < 96 and prefix.first <= _MAPPED.first <= prefix.last:  # it holds all of IPv4 as well
-                ends += [_MAPPED.address, _MAPPED.last.to_bytes(16, "big")]
-        numbers = network_numbers(np.frombuffer(b"".join(ends), np.uint8).reshape(-1, 16)).reshape(-1, 2)
-        self._first, self._last = _disjoint(numbers)
+            first, last = prefix.first, prefix.last
+            if prefix.length >= 96 and prefix.address[:12] == IPV4_MAPPED:
+                ends += [IPV4 + (first >> 8 & 0xFFFFFF), IPV4 + (last >> 8 & 0xFFFFFF)]
+                continue
+            ends += [first >> 80, last >> 80]
+            if first <= _MAPPED.first <= last:  # it holds all of IPv4 as well
+                ends += [IPV4, IPV4 + 0xFFFFFF]
+        self._first, self._last = _disjoint(np.array(ends, np.int64).reshape(-1, 2))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Ranges:
