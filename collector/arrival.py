@@ -48,7 +48,7 @@ def _of_segment(home: Home, row: Any, start: int | None, end: int | None) -> Ite
 def _of_part(home: Home, one: InPart, start: int | None, end: int | None) -> Iterator[pa.Table]:
     found = (batch for table in stored_flows.scan(home, one, schemas.FLOWS.names)
              for batch in within(table, start, end).combine_chunks().to_batches())
-    for batch in sorting.in_order(home.folder("lake"), SCHEMA, found, ORDER):
+    for batch in sorting.in_order(None, SCHEMA, found, ORDER):
         yield pa.Table.from_batches([batch])
 
 

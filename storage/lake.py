@@ -253,6 +253,8 @@ def read_range(home: Home, file: File, prefix: Prefix, columns: Sequence[str], m
     numbers = [at for at, group in enumerate(groups) if _address(group["first_high"], group["first_low"]) <= last
                and _address(group["last_high"], group["last_low"]) >= first]
     wanted = list(dict.fromkeys([*_NEAR, *columns]))
+    if not numbers:  # the prefix lies between two row groups
+        return pa.schema([schemas.LAKE.field(name) for name in columns]).empty_table()
     ranges = _Ranges(file.octets_size)
     footer = _read(path, file.footer, file.octets_size - file.footer, meter)
     _require(path, footer, file.footer_digest, "its footer")

@@ -16,9 +16,10 @@ MEMORY_OCTETS = 1 << 29
 ROWS_AT_ONCE = 1 << 16
 
 
-def in_order(folder: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch], columns: Sequence[str],
+def in_order(folder: Path | None, schema: pa.Schema, batches: Iterator[pa.RecordBatch], columns: Sequence[str],
              memory_octets: int = MEMORY_OCTETS) -> Iterator[pa.RecordBatch]:
-    """The rows of batches sorted by these columns, ascending; scratch files lie in a folder below `folder`.
+    """The rows of batches sorted by these columns, ascending; scratch files lie in a folder below `folder`, or
+    where the system has such files: a folder is for one who holds its lease, and may sweep it.
 
     What `batches` raises is raised; RatemillError where memory and disk do not do."""
     import duckdb
