@@ -27,14 +27,14 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "flows": ("collector.commands", "flows", "Decoded flows."),
     "aggregate": ("aggregation.commands", "aggregate", "Flows to cells: whose traffic, which class."),
     "metering": ("aggregation.commands", "metering", "Where traffic is counted, and whether once."),
-    "usage": ("aggregation.commands", "usage", "Usage by service, hour, zone, class and direction."),
-    "db": ("aggregation.db_commands", "db", "Published usage in DuckDB, for analysts."),
+    "usage": ("monitoring.commands", "usage", "Usage by service, hour, zone, class and direction."),
+    "db": ("monitoring.commands", "db", "Published usage in DuckDB, for analysts."),
     "rate": ("rating.commands", "rate", "Usage and plans to charges."),
     "charges": ("rating.commands", "charges", "Rated charges of a period."),
     "invoice": ("monitoring.commands", "invoice", "Charges to invoices and documents."),
     "ledger": ("ledger.commands", "ledger", "The double-entry journal."),
     "completeness": ("monitoring.commands", "completeness", "Flows against interface counters: what a period lacks."),
-    "storage": ("monitoring.storage_commands", "storage", "The files of the home: whether they are whole, and copies."),
+    "storage": ("monitoring.storage_commands", "storage", "The files of the home: compacted, kept, verified, copied."),
     "reconcile": ("monitoring.commands", "reconcile", "The balances of a period, from datagrams to postings."),
 }
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from aggregation import cell_store, classes, holding, manifest, merging, segments, settings
+from aggregation import cell_store, classes, frozen, holding, manifest, merging, segments, settings
 from aggregation.cells import Inputs, Made, Maker
 from aggregation.classes import Classifier
 from aggregation.manifest import NewBatch
@@ -46,6 +46,7 @@ class Summary:
     held: int = 0
     finer_edges: int = 0
     merged: int = 0
+    frozen: int = 0
     cells: int = 0
     attributed_octets: int = 0
     swept_files: int = 0
@@ -76,6 +77,8 @@ def aggregate(home: Home, actor: Actor) -> Summary:
             manifest.note_sampling(connection, home.document)
             ids = classes.ensure_ids(connection, entries)
         again = _confirm(home, engine, actor, summary)
+        kept = frozen.keep(engine, again, actor)
+        summary.frozen, again = len(kept), again - kept
         groups = list(_plan(engine, again, bounds.batch_flows_max))
         with progress.bar("aggregate", sum(group.flows for group in groups), "flows") as advance:
             for group in groups:
@@ -93,13 +96,18 @@ def _require_space(home: Home) -> None:
 
 def _tidy(home: Home, engine: sa.Engine, keep_hours: int) -> int:
     """Delete files of killed runs, and of batches that were replaced longer ago than any reader reads."""
+    return cell_store.sweep(home, needed_files(engine, keep_hours))
+
+
+def needed_files(engine: sa.Engine, keep_hours: int) -> set[str]:
+    """The files of batches that count, or that were replaced within these hours."""
     batch, version, file = tables.batch, tables.manifest_version, tables.cell_file
     with sql.reading(engine) as connection:
         rows = connection.execute(
             sa.select(file.c.path, version.c.at).join(batch, batch.c.id == file.c.batch_id)
             .outerjoin(version, version.c.id == batch.c.to_version)).all()
     oldest = clock.now_ms() - keep_hours * HOUR_MS
-    return cell_store.sweep(home, {row.path for row in rows if row.at is None or row.at >= oldest})
+    return {row.path for row in rows if row.at is None or row.at >= oldest}
 
 
 def _confirm(home: Home, engine: sa.Engine, actor: Actor, summary: Summary) -> set[int]:
@@ -158,9 +166,8 @@ def _plan(engine: sa.Engine, again: set[int], flows_max: int) -> Iterator[_Group
 def _make(home: Home, engine: sa.Engine, group: _Group, classifier: Classifier, actor: Actor, summary: Summary) -> None:
     version, inputs = _inputs(home, engine, group.segments, classifier)
     maker = Maker(inputs)
-    for segment in group.segments:
-        for columns in segments.read(home, segment):
-            maker.take(columns, segment.path)
+    for source, columns in segments.read_all(home, group.segments):
+        maker.take(columns, source)
     made = maker.finish()
     name = cell_store.name_of([version, *group.replaces, *(s.content_digest for s in group.segments),
                                *(s.id for s in group.segments)])

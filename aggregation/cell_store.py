@@ -62,8 +62,12 @@ def sweep(home: Home, known: set[str]) -> int:
     """Delete what a killed run left behind: temporary files and files that no row knows. Returns how many."""
     folder = home.folder("cells")
     count = files.sweep_temporaries(folder)
-    for path in sorted(folder.rglob("*.parquet")):
-        if home.relative(path) not in known:
-            files.remove(path)
-            count += 1
+    for path in unknown(home, known):
+        files.remove(path)
+        count += 1
     return count
+
+
+def unknown(home: Home, known: set[str]) -> list[Path]:
+    """Files of cells that are none of these."""
+    return [path for path in sorted(home.folder("cells").rglob("*.parquet")) if home.relative(path) not in known]

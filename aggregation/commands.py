@@ -36,15 +36,19 @@ def check_command(
     until: str = typer.Option(..., "--until", help="… and before this one.", metavar="INSTANT"),
     limit: int = typer.Option(100, "--limit", min=1, max=1_000_000, help="Rows, most octets first."),
     to: str = options.TO_FILE,
+    reason: str = options.REASON,
 ) -> None:
-    """Addresses of subscribers whose packets the cut counts never or twice, by exporter and interface."""
+    """Addresses of subscribers whose packets the cut counts never or twice, by exporter and interface; a look is recorded."""
     from aggregation import metering as cut
+    from core import actor
     from runtime import context, output
+    from security import flow_looks
 
     first, last = options.instant(from_, "--from"), options.instant(until, "--until")
     if first is None or last is None or first >= last:
         raise UsageError("--from is not before --until", "for example --from 2026-10-05T00:00Z --until 2026-10-06T00:00Z")
     _say_if_cold()
+    flow_looks.note(context.home(), actor.current(reason or "metering check"), "metering check", first, last)
     found = cut.check(context.home(), first, last, limit)
     output.emit_rows(found, cut.COLUMNS, to)
     if not found:
@@ -54,16 +58,19 @@ def check_command(
 @aggregate.command("run")
 def run_command(reason: str = options.REASON) -> None:
     """Take in new segments, and make batches again whose leases, subscriptions, plans or settings changed."""
+    from aggregation import frozen
     from aggregation.batches import aggregate as run
     from core import actor
     from runtime import context, output
 
     _say_if_cold()
     done = run(context.home(), actor.current(reason or "aggregate run"))
+    output.emit_object(done.as_row())
     if done.finer_edges:
         output.say(f"{done.finer_edges} batches were made again from their flows: a tariff zone, an hour or a month now begins "
                    "inside a quarter hour, or a plan needs slots of 5 minutes")
-    output.emit_object(done.as_row())
+    if done.frozen:
+        output.say(frozen.sentence(done.frozen))
 
 
 @usage.command("publish")
@@ -125,13 +132,16 @@ def strangers_command(
     by: str = typer.Option("prefix", "--by", metavar="prefix|exporter", help="Sum by exporter and network, or by exporter."),
     limit: int = typer.Option(20, "--limit", min=1, metavar="N", help="How many rows, the biggest first."),
     to: str = options.TO_FILE,
+    reason: str = options.REASON,
 ) -> None:
-    """The biggest flows that no service owned, by exporter and network (IPv4 /24, IPv6 /48); octets are scaled."""
+    """The biggest flows that no service owned, by exporter and network (IPv4 /24, IPv6 /48); octets are scaled. A look by
+    network is recorded."""
     from aggregation import strangers
-    from core import clock
-    from core.periods import period_of
+    from core import actor, clock
+    from core.periods import period_bounds, period_of
     from core.settings import seller
     from runtime import context, output
+    from security import flow_looks
 
     if by not in strangers.COLUMNS:
         raise UsageError(f"--by {by} is none of {', '.join(strangers.COLUMNS)}")
@@ -139,6 +149,8 @@ def strangers_command(
     wanted = options.period(period) if period else period_of(clock.now_ms(), seller(home.document).timezone)
     if by == "prefix":
         _say_if_cold()
+        flow_looks.note(home, actor.current(reason or "usage strangers"), "usage strangers",
+                        *period_bounds(wanted, seller(home.document).timezone))
     found = strangers.report(home, wanted, by, limit)
     output.emit_rows(found.rows, strangers.COLUMNS[by], to)
     for sentence in found.sentences(wanted):

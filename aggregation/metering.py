@@ -73,9 +73,8 @@ def check(home: Home, from_ms: int, to_ms: int, limit: int) -> list[dict[str, An
             config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}) as scratch:
         scratch.execute(f"SET memory_limit = '{MEMORY}'")
         scratch.execute(_SEEN)
-        for segment in found:
-            for columns in segments.read(home, segment):
-                _take(scratch, _within(columns, from_ms, to_ms), owners, segment.path)
+        for source, columns in segments.read_all(home, found, exact=False):
+            _take(scratch, _within(columns, from_ms, to_ms), owners, source)
         order = f"octets DESC, seen, service, address, {_POINT}"
         rows = scratch.execute(f"SELECT * FROM (({_NEVER}) UNION ALL ({_TWICE})) ORDER BY {order} LIMIT ?", [limit]).fetchall()
     return [_row(row, names) for row in rows]

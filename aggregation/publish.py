@@ -2,7 +2,8 @@
 
 Tables: `usage` (by local hour, zone, class, direction, sampling), `usage_5min` (subscriptions whose plan needs it),
 `services` and `classes` (row ids and names), `faults` (what could not be decoded, by UTC day, as it was known when this was
-published), `about` (what it was made of). Instants are TIMESTAMPTZ, addresses texts.
+published), `about` (what it was made of), those that are registered with `projections` (`completeness`); and the view `flows`
+over the flows that were compacted. Instants are TIMESTAMPTZ, addresses texts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from aggregation import classes, manifest, settings, usage
+from aggregation import classes, flow_view, manifest, projections, settings, usage
 from aggregation.manifest import CellFile
 from aggregation.timelines import Timelines
 from core import schemas, tables
@@ -54,6 +55,10 @@ class _View:
     services: pa.Table
     classes: dict[int, str]
     faults: pa.Table
+    fingerprint: str
+    flow_files: list[str]
+    flows_until: int | None
+    projected: dict[str, pa.Table]
 
 
 def publish(home: Home, actor: Actor) -> dict[str, Any]:
@@ -65,14 +70,17 @@ def publish(home: Home, actor: Actor) -> dict[str, Any]:
             last = generations.latest(connection)
             number = 1 + (last.id if last else 0)
             usable = last is not None and (home.path / last.path).is_file()
-            view = None if last and usable and not generations.is_behind(connection, last) else _view(connection, home)
+            fresh = last is not None and usable and not generations.is_behind(connection, last)
+            same = last is not None and generations.source_of(connection, last) == flow_view.fingerprint(connection, home)
+            view = None if fresh and same else _view(connection, home)
         rows: dict[str, int] = {}
         if view is not None:
             space.require(home.folder("generations"), home.document, "`usage publish`")
             path, digest = generations.build(home, f"usage-{view.manifest_version}-{number}",
                                              lambda duck: rows.update(_fill(duck, home, view)))
             with sql.transaction(engine) as connection:
-                generations.register(connection, path, digest, view.manifest_version, view.input_version)
+                generations.register(connection, path, digest, view.manifest_version, view.input_version,
+                                     view.fingerprint)
                 audit.record(connection, actor, "usage publish", path, None, rows)
         return _finish(home, engine, view, rows, bounds)
 
@@ -104,7 +112,9 @@ def _view(connection: sa.Connection, home: Home) -> _View:
         "contract": pa.array([row.contract for row in named], pa.string())})
     return _View(version, min(inputs), len(stale), len(manifest.waiting_segments(connection)),
                  [file for _, file in manifest.cell_files(connection, "cells")],
-                 Timelines.load(connection, home.document), services, classes.names(connection), _faults(connection))
+                 Timelines.load(connection, home.document), services, classes.names(connection), _faults(connection),
+                 flow_view.fingerprint(connection, home), flow_view.paths(connection), flow_view.complete_until(connection),
+                 {one.name: one.table(home, connection) for one in projections.registered.values()})
 
 
 def _faults(connection: sa.Connection) -> pa.Table:
@@ -141,6 +151,12 @@ def _fill(duck: duckdb.DuckDBPyConnection, home: Home, view: _View) -> dict[str,
     duck.execute("CREATE TABLE faults AS SELECT * FROM fault_rows")
     made_of = json.dumps([file.path for file in view.cells])
     duck.execute("CREATE TABLE about AS SELECT ?::BIGINT AS manifest_version, ?::BIGINT AS input_version, "
-                 "?::VARCHAR AS cell_files", [view.manifest_version, view.input_version, made_of])
+                 "?::VARCHAR AS cell_files, make_timestamptz(?::BIGINT * 1000) AS flows_until",
+                 [view.manifest_version, view.input_version, made_of, view.flows_until])
+    for name, rows in view.projected.items():
+        duck.register("projected", rows)
+        duck.execute(f"CREATE TABLE {name} AS SELECT * FROM projected")
+        duck.unregister("projected")
+    flow_view.create(duck, home, view.flow_files)
     return {name: int(duck.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0])
             for name in ("usage", "usage_5min", "services", "classes")}

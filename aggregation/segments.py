@@ -1,8 +1,12 @@
-"""Flow segments as arrays: verified against their digest, read in pieces of bounded size, only the columns needed."""
+"""Flow segments as arrays: verified against their digest, read in pieces of bounded size, only the columns needed.
+
+A segment is read from its own file, or from the lake once it is compacted. There its flows lie among those of others: who
+needs many names them together (`read_all`), and each part of the lake is read once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +16,7 @@ from numpy.typing import NDArray
 
 from core import schemas
 from core.errors import DamagedFile
-from storage import files, flow_files
+from storage import files, flow_files, sql, stored_flows
 from storage.home import Home
 
 CHUNK_FLOWS = 1 << 18
@@ -46,7 +50,52 @@ class Segment:
 
 
 def read(home: Home, segment: Segment) -> Iterator[Columns]:
-    """The segment's flows in pieces, after its file was verified. Raises DamagedFile, which names it."""
+    """The segment's flows in pieces, as they were decoded. Raises DamagedFile, which names the file, and FlowsForgotten."""
+    for _, columns in read_all(home, [segment]):
+        yield columns
+
+
+def read_all(home: Home, members: Sequence[Segment], *, exact: bool = True) -> Iterator[tuple[str, Columns]]:
+    """The flows of segments in pieces, each with the file that it comes from; those in the lake first, in its order.
+
+    Raises DamagedFile, which names the file. Raises FlowsForgotten where far ends were truncated or flows deleted; if not
+    `exact`, truncated ones are read as they are, and deleted ones left out."""
+    with sql.reading(sql.engine(home)) as connection:
+        located = stored_flows.locate(connection, (segment.id for segment in members))
+    if exact:
+        located.require_exact("counting them again")
+    quarantined = {segment.id for segment in members if segment.has_quarantine}
+    for one in located.parts:
+        if one.part.deleted is None:
+            names = (*COLUMNS, *RATED_BY) if quarantined & one.segments else COLUMNS
+            yield from _of_part(home, one, names)
+    for segment in members:
+        if segment.id in located.hot:
+            for columns in _of_own_file(home, segment):
+                yield segment.path, columns
+
+
+def _of_part(home: Home, one: stored_flows.InPart, names: tuple[str, ...]) -> Iterator[tuple[str, Columns]]:
+    """Pieces as large as those of segments' own files: the work on each has a cost of its own."""
+    waiting: list[pa.Table] = []
+    count = 0
+    source = f"part {one.part.id} of the lake"
+    for table in stored_flows.scan(home, one, names):
+        waiting.append(table)
+        count += table.num_rows
+        if count >= CHUNK_FLOWS:
+            yield source, _columns(waiting, names)
+            waiting, count = [], 0
+    if waiting:
+        yield source, _columns(waiting, names)
+
+
+def _columns(tables: list[pa.Table], names: tuple[str, ...]) -> Columns:
+    whole = pa.concat_tables(tables).combine_chunks()
+    return {name: _array(whole.column(name)) for name in names}
+
+
+def _of_own_file(home: Home, segment: Segment) -> Iterator[Columns]:
     path = files.verify(home.path / segment.path, segment.digest)
     count = 0
     try:

@@ -25,7 +25,8 @@ from aggregation.manifest import CellFile
 from aggregation.segments import Columns, Segment
 from aggregation.sums import Sums
 from core import tables
-from core.addresses import IPV4_MAPPED, Prefix, format_address, format_prefix, parse_prefix
+from core.addresses import Prefix, format_address
+from core.networks import PRIVATE, Ranges, network_numbers, network_text
 from core.periods import OPEN_END, OPEN_START, period_bounds
 from core.schemas import Outcome
 from core.settings import seller
@@ -42,10 +43,7 @@ COLUMNS = {"exporter": ("exporter", "octets", "flows"),
 NETWORKS_MAX = 1 << 20
 """Exporters and networks kept apart: a scan from forged sources must not take all memory."""
 
-_IPV4 = 1 << 48
-"""A network's number: the first 48 bits of an IPv6 address, or this plus the first 24 of an IPv4 one."""
 _OTHERS = -1
-_PRIVATE = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 
 
 @dataclass(frozen=True)
@@ -122,21 +120,20 @@ class _Counter:
         self._rates = LateRates.load(connection, home.document)
         lease = tables.lease
         query = sa.select(lease.c.address, lease.c.prefix_length).distinct()
-        self._leased = _Ranges(Prefix(bytes(row.address), row.prefix_length) for row in connection.execute(query))
-        self._private = _Ranges(map(parse_prefix, _PRIVATE))
+        self._leased = Ranges(Prefix(bytes(row.address), row.prefix_length) for row in connection.execute(query))
+        self._private = Ranges(PRIVATE)
         self._exporters: dict[bytes, int] = {}
         self._sums = Sums()
 
     def count(self, home: Home) -> list[dict[str, Any]]:
         with progress.bar("strangers", sum(segment.flows for segment in self._segments), "flows") as advance:
-            for segment in self._segments:
-                for columns in segments.read(home, segment):
-                    self._take(columns, segment.path)
-                advance(segment.flows)
+            for source, columns in segments.read_all(home, self._segments, exact=False):
+                self._take(columns, source)
+                advance(len(columns["start"]))
         keys, sums = self._sums.rows()
         exporters = [format_address(exporter) for exporter in self._exporters]
         leased = self._leased.holds(keys[:, 1])
-        return [{"exporter": exporters[exporter], "prefix": None if network == _OTHERS else _prefix_text(network),
+        return [{"exporter": exporters[exporter], "prefix": None if network == _OTHERS else network_text(network),
                  "leased": bool(has), "octets": octets, "packets": packets, "flows": flows}
                 for (exporter, network, _), has, (octets, packets, flows)
                 in zip(keys.tolist(), leased.tolist(), sums.tolist(), strict=True) if octets or packets or flows]
@@ -168,7 +165,8 @@ class _Counter:
         destination = network_numbers(columns["destination_address"][flow])
         status = (resolved.source_status[flow], resolved.destination_status[flow])
         has_service = (status[0] == kernels.END_SERVICE) | (status[1] == kernels.END_SERVICE)
-        looks = [2 * self._leased.holds(networks) + self._private.holds(networks) for networks in (source, destination)]
+        looks = [2 * self._leased.holds(networks).astype(np.int64) + self._private.holds(networks)
+                 for networks in (source, destination)]
         by_looks = looks[1] > looks[0]
         return np.where(np.where(has_service, end == 1, by_looks), destination, source)
 
@@ -190,36 +188,3 @@ class _Counter:
 def _touches(segment: Segment, start: int, end: int) -> bool:
     first, last = segment.start_first, segment.end_last
     return segment.flows > 0 and (first is None or first < end) and (last is None or last >= start)
-
-
-def network_numbers(addresses: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The number of the /24 or /48 of addresses, (n, 16) octets."""
-    words = np.ascontiguousarray(addresses).view(">u8").astype(np.uint64)
-    high, low = words[:, 0], words[:, 1]
-    mapped = (high == 0) & (low >> np.uint64(32) == 0xFFFF)
-    ipv4 = (low >> np.uint64(8) & np.uint64(0xFFFFFF)) + np.uint64(_IPV4)
-    return np.where(mapped, ipv4, high >> np.uint64(16)).astype(np.int64)
-
-
-def _prefix_text(number: int) -> str:
-    if number >= _IPV4:
-        return format_prefix(Prefix(IPV4_MAPPED + (number - _IPV4).to_bytes(3, "big") + b"\0", 96 + 24))
-    return format_prefix(Prefix(number.to_bytes(6, "big") + bytes(10), 48))
-
-
-class _Ranges:
-    """Networks that prefixes touch, as disjoint ranges of numbers."""
-
-    def __init__(self, prefixes: Iterable[Prefix]) -> None:
-        ends = [prefix.first.to_bytes(16, "big") + prefix.last.to_bytes(16, "big") for prefix in prefixes]
-        numbers = network_numbers(np.frombuffer(b"".join(ends), np.uint8).reshape(-1, 16)).reshape(-1, 2)
-        numbers = numbers[np.argsort(numbers[:, 0], kind="stable")]
-        self._first = numbers[:, 0]
-        self._last = np.maximum.accumulate(numbers[:, 1]) if len(numbers) else numbers[:, 1]
-
-    def holds(self, networks: NDArray[np.int64]) -> NDArray[np.int64]:
-        """1 or 0 for each. A range that began earlier and ends later is seen in the running maximum of ends."""
-        if not len(self._first):
-            return np.zeros(len(networks), np.int64)
-        at = np.searchsorted(self._first, networks, "right") - 1
-        return ((at >= 0) & (self._last[np.maximum(at, 0)] >= networks)).astype(np.int64)

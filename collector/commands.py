@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from core.actor import Actor
 from runtime import options
 from runtime.context import home as this_home
 
@@ -281,18 +282,39 @@ def admit(
 def export_flows(
     start: str = typer.Option("", "--from", metavar="INSTANT", help="Received at or after this instant."),
     to: list[str] = typer.Option([], "--to", metavar="INSTANT|FILE", help="Received before this instant; a file to write."),
+    service: str = typer.Option("", "--service", metavar="NAME", help="Only flows of this service, by its leases then."),
     reason: str = options.REASON,
 ) -> None:
     """Flows in the order in which they were received, verified against their digests; each look is recorded."""
-    from collector import flow_looks, listing
+    from collector import listing
     from core.actor import current
     from runtime.output import emit_batches
+    from security import flow_looks
 
     end, file = _ends(to)
     first, last = options.instant(start, "--from"), options.instant(end, "--to")
-    flow_looks.note(this_home(), current(reason or "flows export"), "flows export", first, last)
+    actor = current(reason or "flows export")
+    if service:
+        _export_service(service, first, last, file, actor)
+        return
+    flow_looks.note(this_home(), actor, "flows export", first, last)
     batches = listing.flows(this_home(), first, last)
     emit_batches(listing.FLOW_EXPORT, batches, file)
+
+
+def _export_service(service: str, first: int | None, last: int | None, file: str, actor: Actor) -> None:
+    from collector import listing, service_flows
+    from core import jit
+    from runtime.output import emit_batches, say
+    from security import flow_looks
+
+    if jit.is_cold("subscribers.kernels"):
+        say("compiling kernels, once …")
+    found = service_flows.find(this_home(), service, first, last)
+    flow_looks.note(this_home(), actor, "flows export", first, last, service=service)
+    emit_batches(listing.FLOW_EXPORT, listing.exported(this_home(), found.tables()), file)
+    for sentence in found.sentences():
+        say(sentence)
 
 
 _FROM = typer.Option("", "--from", metavar="INSTANT", help="Received at or after this instant.")

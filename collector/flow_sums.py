@@ -17,16 +17,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from collector import flow_filter, flow_looks
+from collector import flow_filter
+from collector.arrival import within
 from collector.flow_filter import Condition
-from collector.listing import segments_between, within
-from collector.segments import read_segment, to_columns
+from collector.listing import segments_between
+from collector.segments import read_flows, to_columns
 from core import schemas
 from core.actor import Actor
 from core.addresses import format_address
 from core.errors import UsageError
 from core.periods import format_instant
 from runtime import progress
+from security import flow_looks
 from storage import sql
 from storage.home import Home
 from storage.late_rates import NONE, LateRates, is_quarantined
@@ -151,11 +153,11 @@ class _Sums:
             rates = LateRates.load(connection, home.document)
         segments = segments_between(home, wanted.start, wanted.end)
         with progress.bar("flows", sum(row.flows for row in segments), "flows") as advance:
-            for row in segments:
-                piece = within(read_segment(home, row), wanted.start, wanted.end)
+            for flows in read_flows(home, segments):
+                piece = within(flows, wanted.start, wanted.end)
                 self._run("INSERT INTO sums", piece, rates, wanted.scaled)
                 self._compact()
-                advance(row.flows)
+                advance(flows.num_rows)
 
     def found(self, order: str, limit: int, scaled: bool) -> Found:
         result = self._duck.execute(f"{self._again} {order} LIMIT ?", [limit])

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from collector.segments import read_segment
+from collector import arrival
 from core import schemas, tables
 from core.addresses import NO_ADDRESS, format_address
-from core.errors import RatemillError
 from core.periods import format_instant
 from storage import sql
 from storage.home import Home
@@ -34,8 +32,6 @@ FLOW_EXPORT = pa.schema([
     *(pa.field(name, kind) for name, kind in zip(_LATE, (pa.uint32(), pa.uint32(), pa.string()), strict=True))])
 """The columns of `flows export`: what is stored, and for a flow in quarantine the rate that came later (`none`: not yet)."""
 
-PENDING_FLOWS_MAX = 20_000_000
-"""Flows held at once while segments that overlap in arrival time are put in order."""
 BATCH_FLOWS = 65_536
 
 
@@ -78,22 +74,14 @@ def unknown_exporters(home: Home) -> list[dict[str, Any]]:
 
 def flows(home: Home, start: int | None, end: int | None) -> Iterator[pa.RecordBatch]:
     """Flows received in [start, end), in order of arrival, then of the journal. Raises DamagedFile."""
-    pending: pa.Table | None = None
+    yield from exported(home, arrival.flows(home, segments_between(home, start, end), start, end))
+
+
+def exported(home: Home, found: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
+    """Flows as FLOW_EXPORT."""
     rates = _late_rates(home)
-    segments = segments_between(home, start, end)
-    for number, row in enumerate(segments):
-        table = within(read_segment(home, row), start, end)
-        order = np.full(table.num_rows, row.id, np.int64)
-        table = table.append_column("segment", pa.array(order)).append_column("row", pa.array(np.arange(table.num_rows)))
-        pending = table if pending is None else pa.concat_tables([pending, table])
-        if pending.num_rows > PENDING_FLOWS_MAX:
-            raise RatemillError(f"more than {PENDING_FLOWS_MAX} flows came at overlapping times",
-                                "export a shorter stretch with --from and --to")
-        following = segments[number + 1].received_first if number + 1 < len(segments) else None
-        pending = _sorted(pending)
-        ready = pending if following is None else pending.filter(pc.less(_instants(pending), following))
-        pending = pending.slice(ready.num_rows)
-        yield from _as_text(ready, rates)
+    for table in found:
+        yield from _as_text(table, rates)
 
 
 def segments_between(home: Home, start: int | None, end: int | None) -> list[Any]:
@@ -106,23 +94,6 @@ def segments_between(home: Home, start: int | None, end: int | None) -> list[Any
         query = query.where(segment.c.received_first < end)
     with sql.reading(sql.engine(home)) as connection:
         return list(connection.execute(query))
-
-
-def _instants(table: pa.Table) -> pa.ChunkedArray:
-    return table.column("received").cast(pa.int64())
-
-
-def within(table: pa.Table, start: int | None, end: int | None) -> pa.Table:
-    """The flows received in [start, end)."""
-    if start is not None:
-        table = table.filter(pc.greater_equal(_instants(table), start))
-    if end is not None:
-        table = table.filter(pc.less(_instants(table), end))
-    return table
-
-
-def _sorted(table: pa.Table) -> pa.Table:
-    return table.take(pc.sort_indices(table, [("received", "ascending"), ("segment", "ascending"), ("row", "ascending")]))
 
 
 def _as_text(table: pa.Table, rates: LateRates) -> Iterator[pa.RecordBatch]:

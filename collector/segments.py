@@ -8,7 +8,7 @@ left and is swept. Its identity is a digest over its columns, whatever the batch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from collector import interface_counters, readings, unrated
 from collector.decoder import Announced
 from core import schemas, tables
 from core.errors import DamagedFile
-from storage import files, flow_files
+from storage import files, flow_files, sql, stored_flows
 from storage.home import Home
 
 Columns = dict[str, NDArray[Any]]
@@ -106,8 +106,8 @@ def _values(chunk: pa.Array) -> NDArray[Any]:
     return values
 
 
-def read_segment(home: Home, row: SegmentRow) -> pa.Table:
-    """The flows of a segment, verified. Raises DamagedFile, which names the file."""
+def read_own_file(home: Home, row: SegmentRow) -> pa.Table:
+    """The flows of a segment that is not in the lake, verified. Raises DamagedFile, which names the file."""
     path = home.path / row.path
     advice = "restore it from a backup, or replay what it was made from"
     try:
@@ -124,6 +124,33 @@ def read_segment(home: Home, row: SegmentRow) -> pa.Table:
         raise DamagedFile(f"{path} does not match its digest (expected {row.content_digest[:16]}…, found {found[:16]}…)",
                           advice)
     return table
+
+
+def read_flows(home: Home, rows: Sequence[Any]) -> Iterator[pa.Table]:
+    """The flows of segments (rows of the table `segment`), piece by piece, each with the columns of core.schemas.FLOWS,
+    `segment` and `row`: first those of the lake, part by part, then segment by segment. What was deleted is left out.
+    Raises DamagedFile."""
+    with sql.reading(sql.engine(home)) as connection:
+        located = stored_flows.locate(connection, (row.id for row in rows))
+    for one in located.parts:
+        if one.part.deleted is None:
+            yield from stored_flows.scan(home, one, schemas.FLOWS.names)
+    for row in rows:
+        if row.id in located.hot:
+            yield with_identity(read_own_file(home, row), row.id)
+
+
+def with_identity(flows: pa.Table, segment: int) -> pa.Table:
+    """The flows of a segment with `segment` and `row`."""
+    return (flows.append_column(schemas.LAKE.field("segment"), pa.array(np.full(flows.num_rows, segment, np.int64)))
+            .append_column(schemas.LAKE.field("row"), pa.array(np.arange(flows.num_rows, dtype=np.uint32))))
+
+
+def read_segment(home: Home, row: Any) -> pa.Table:
+    """All flows of one segment, in order, wherever they lie: for a segment of the lake its whole part is read."""
+    pieces = list(read_flows(home, [row]))
+    whole = pa.concat_tables(pieces) if pieces else with_identity(schemas.FLOWS.empty_table(), row.id)
+    return whole.sort_by("row").select(schemas.FLOWS.names).combine_chunks()
 
 
 # SQL ------------------------------------------------------------------------------------------------------------------
@@ -160,8 +187,6 @@ def _key(inserted: sa.CursorResult[Any]) -> int:
 
 def sweep_orphans(home: Home, engine: sa.Engine, collector: str) -> int:
     """Delete a collector's files that no row names: a process was killed before it registered them. Returns how many."""
-    from storage import sql
-
     block = "[0-9]" * 12
     for unfinished in home.folder("segments").glob(f".{collector}.*.tmp"):
         files.remove(unfinished)

@@ -11,7 +11,8 @@
     ├── Interrupted (130)         stopped by the user; the same command goes on
     ├── SettingsError (1)         ratemill.toml is wrong
     ├── ImportRefused (1)         an import has errors; carries all of them
-    └── DamagedFile (1)           a stored file does not match its digest
+    ├── DamagedFile (1)           a stored file does not match its digest
+    └── FlowsForgotten (1)        flows were truncated or deleted as [retention] says
 
 The number is the exit code. A mistake of the programmer is an `assert`; a mistake of the world in bulk (a bad packet,
 an unknown address) is a counted row, never an exception.
@@ -74,6 +75,10 @@ class SettingsError(RatemillError):
 
 
 class DamagedFile(RatemillError):
+    pass
+
+
+class FlowsForgotten(RatemillError):
     pass
 
 

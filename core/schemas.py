@@ -120,6 +120,27 @@ FLOWS = pa.schema(
     ]
 )
 
+
+
+def _as_words(described: pa.Field) -> list[pa.Field]:
+    """An address as two unsigned words, which every reader of Parquet compares and prunes by; other columns as they are."""
+    if described.type != ADDRESS:
+        return [described]
+    name = described.name.removesuffix("_address")
+    what = described.metadata[b"what"].decode()
+    return [column(f"{name}_high", pa.uint64(), "", f"First 8 octets: {what}"),
+            column(f"{name}_low", pa.uint64(), "", f"Last 8 octets: {what}")]
+
+
+LAKE = pa.schema([
+    column("near_high", pa.uint64(), "", "First 8 octets of the end by which the file is sorted: the subscriber's."),
+    column("near_low", pa.uint64(), "", "Last 8 octets of it; IPv4 as ::ffff:a.b.c.d."),
+    column("segment", pa.int64(), "", "Row id of the segment that the flow came in."),
+    column("row", pa.uint32(), "", "Its row there."),
+    *(word for described in FLOWS for word in _as_words(described)),
+])
+"""Compacted flows (Parquet, zstd), sorted by near, start, segment, row."""
+
 INTERFACE_FLOWS = pa.schema(
     [
         column("exporter", ADDRESS, "", "Address of the exporter; all zero for what found no row of its own."),
@@ -222,6 +243,7 @@ CHARGES = pa.schema(
 
 ALL = {
     "flows": FLOWS,
+    "lake": LAKE,
     "interface_flows": INTERFACE_FLOWS,
     "cells": CELLS,
     "outcomes": OUTCOMES,

@@ -45,6 +45,8 @@ SECTIONS: dict[str, str] = {
     "exporter": "collector",
     "collector_group": "collector",
     "completeness": "collector",
+    "lake": "collector",
+    "retention": "collector",
     "class": "aggregation",
     "aggregation": "aggregation",
     "invoice": "invoicing",

@@ -96,6 +96,18 @@ from core.dhcp_tables import (
 from core.dhcp_tables import (
     dhcp_position as dhcp_position,
 )
+from core.lake_tables import (
+    generation_source as generation_source,
+)
+from core.lake_tables import (
+    lake_file as lake_file,
+)
+from core.lake_tables import (
+    lake_part as lake_part,
+)
+from core.lake_tables import (
+    lake_segment as lake_segment,
+)
 from core.nat_tables import (
     deterministic_nat_lease as deterministic_nat_lease,
 )
@@ -272,6 +284,14 @@ late_slot = Table(  # octets that a batch's late sampling rates add to its flows
     Column("batch_id", BigInteger, ForeignKey("batch.id"), primary_key=True),
     Column("slot", BigInteger, primary_key=True),
     Column("octets", BigInteger, nullable=False),
+)
+frozen_batch = Table(  # a batch that could not be made again when its inputs changed, its flows being truncated or deleted
+    "frozen_batch",
+    metadata,
+    Column("batch_id", BigInteger, ForeignKey("batch.id"), primary_key=True),
+    Column("input_version", BigInteger, primary_key=True),  # the change that it does not know of
+    Column("at", BigInteger, nullable=False),
+    Column("why", Text, nullable=False),
 )
 generation = Table(  # a published DuckDB file
     "generation",

@@ -15,11 +15,18 @@ metrics = typer.Typer(help="Figures for Prometheus.")
 
 def __getattr__(name: str) -> object:
     """`demo` brings the sender and the whole pipeline with it: imported only when it is asked for. `invoice` is
-    invoicing's, with the checks of the layers above it registered."""
+    invoicing's, with the checks of the layers above it registered; `usage` and `db` are aggregation's, with the tables of the
+    layers above it."""
     if name == "demo":
         from monitoring.demo import demo
 
         return demo
+    if name in ("usage", "db"):
+        from aggregation import commands, db_commands
+        from monitoring import projections
+
+        projections.register()
+        return commands.usage if name == "usage" else db_commands.db
     if name == "invoice":
         from invoicing.commands import invoice
         from monitoring import gates
@@ -92,14 +99,19 @@ def run() -> None:
 
 def completeness(
     text: str = PERIOD,
-    by: str = typer.Option("interface", "--by", metavar="interface|exporter|day", help="One row for each of these."),
+    by: str = typer.Option("interface", "--by", metavar="interface|exporter|day|hour", help="One row for each of these."),
     to: str = TO_FILE,
 ) -> None:
     """Flows against interface counters, and what is missing and why: whether a period's traffic is all there."""
     from monitoring.completeness import COLUMNS, SHOWN, describe
 
-    if by not in ("interface", "exporter", "day"):
-        raise UsageError(f"--by {by} is none of interface, exporter, day")
+    if by not in ("interface", "exporter", "day", "hour"):
+        raise UsageError(f"--by {by} is none of interface, exporter, day, hour")
+    if by == "hour":
+        from monitoring.completeness import HOURLY, describe_hours
+
+        emit_rows(describe_hours(context.home(), period(text)), HOURLY, to)
+        return
     rows, sentences = describe(context.home(), period(text), by)
     columns = SHOWN if chosen_format() == "table" and not to else COLUMNS
     emit_rows(rows, [name for name in columns if by == "day" or name != "day"], to)

@@ -172,6 +172,23 @@ def describe(home: Home, period: str, by: str) -> tuple[list[dict[str, Any]], li
     return found, [*(f"not to be invoiced: {finding.sentence}" for finding in kept), *_sentences(report)]
 
 
+HOURLY = ["exporter", "interface", "way", "hour", "flow_octets", "flow_packets", "counter_octets", "percent", "percent_most",
+          "verdict"]
+
+
+def describe_hours(home: Home, period: str) -> Iterator[dict[str, Any]]:
+    """What `completeness PERIOD --by hour` prints: hours of UTC, in order, as the table `completeness` of DuckDB has them."""
+    from monitoring import hourly
+
+    start, end = periods.period_bounds(period, settings.seller(home.document).timezone)
+    with sql.reading(sql.engine(home)) as connection:
+        for hour, line in hourly.lines(home, connection, start, end):
+            least, most = hourly.percents(home, line)
+            yield {"exporter": format_address(line.exporter), "interface": line.interface, "way": line.way,
+                   "hour": format_instant(hour), "flow_octets": line.flows.octets, "flow_packets": line.flows.packets,
+                   "counter_octets": line.counter_octets, "percent": least, "percent_most": most, "verdict": line.verdict}
+
+
 def _silent(exporter: bytes) -> Line:
     """An exporter of which there are datagrams and no flows."""
     return Line(exporter, -1, "", Flows(), Flows(), None, None, verdicts.UNKNOWN, 0)

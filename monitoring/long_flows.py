@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from collector.segments import read_segment
+from collector.segments import read_flows
 from core import tables
 from core.schemas import ADDRESS
 from storage import files
@@ -110,8 +110,8 @@ def _has_long_flows(home: Home, connection: sa.Connection, exporter: bytes, addr
              .join(reading, reading.c.segment_id == segment.c.id).where(*wanted).distinct()
              .order_by(segment.c.id).limit(SEGMENTS_MAX + 1))
     found = connection.execute(query).all()
-    for row in found[:SEGMENTS_MAX]:
-        flows = _long_flows(read_segment(home, row), exporter, span, most_ms)
+    for table in read_flows(home, found[:SEGMENTS_MAX]):
+        flows = _long_flows(table, exporter, span, most_ms)
         if flows.num_rows and any(addresses.has_any(flows.column(name)) for name in ("source_address", "destination_address")):
             return True
     return len(found) > SEGMENTS_MAX

@@ -24,6 +24,7 @@ MODULES = (
     "subscribers.deterministic_nat.settings",
     "collector.settings",
     "collector.thresholds",
+    "collector.lake_settings",
     "aggregation.settings",
     "invoicing.settings",
     "runtime.settings",

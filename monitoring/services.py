@@ -13,8 +13,10 @@ def gather(document: Document) -> tuple[Sequence[Process], Sequence[Job]]:
     """All processes and jobs, in the order in which data flows; the endpoint of the metrics if there is to be one."""
     from aggregation import jobs as aggregation
     from collector import jobs as collector
+    from monitoring import projections
     from subscribers import jobs as subscribers
 
+    projections.register()
     processes = [*subscribers.processes(document), *collector.PROCESSES]
     if metrics_settings(document).listen:
         processes.append(Process("metrics", ("metrics", "serve")))

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from aggregation import frozen
 from core import clock, tables
 from core.periods import SECOND_MS, format_instant
 from runtime.clock_check import clock_state
@@ -115,6 +116,7 @@ def _stored(connection: sa.Connection) -> dict[str, Any]:
         "segment_octets": int(octets),
         "received_last": None if last is None else format_instant(last),
         "batches": connection.scalar(sa.select(count()).where(batch.c.to_version.is_(None))),
+        "frozen_batches": frozen.count(connection),
         "invoices": connection.scalar(sa.select(count()).select_from(tables.invoice)),
     }
 

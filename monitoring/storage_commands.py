@@ -6,12 +6,14 @@ from pathlib import Path
 
 import typer
 
+from runtime import options
+
 storage = typer.Typer()
 
 
 @storage.callback()
 def _storage() -> None:
-    """The files of the home: whether they are whole, and copies of them."""
+    """The files of the home: whether they are whole, how long they are kept, and copies of them."""
 
 
 @storage.command("verify")
@@ -26,6 +28,32 @@ def verify_command() -> None:
     output.say(f"{done.files} files and {done.blocks} blocks of the journal are whole ({done.octets} octets read)")
     if done.problems:
         raise DamagedFile(f"{done.problems} problems were found", "do what the column `do` says, one by one")
+
+
+@storage.command("compact")
+def compact_command(dry_run: bool = options.DRY_RUN, reason: str = options.REASON) -> None:
+    """Turn flows of past days into Parquet, sorted by subscribers' addresses; `ratemill run` does it each hour."""
+    from collector import compaction
+    from core import actor
+    from runtime import context, output
+
+    done = compaction.compact(context.home(), actor.current(reason or "storage compact"), dry_run=dry_run)
+    output.emit_object(done.as_row())
+    if dry_run:
+        output.say("dry run: nothing was changed")
+
+
+@storage.command("gc")
+def gc_command(dry_run: bool = options.DRY_RUN, to: str = options.TO_FILE, reason: str = options.REASON) -> None:
+    """Truncate and delete flows as [retention] says, and delete files that nobody needs any more; rows say what and why."""
+    from core import actor
+    from monitoring import garbage
+    from runtime import context, output
+
+    steps = garbage.collect(context.home(), actor.current(reason or "storage gc"), dry_run=dry_run)
+    output.emit_rows((step.as_row() for step in steps), garbage.COLUMNS, to)
+    if dry_run:
+        output.say("dry run: nothing was changed")
 
 
 @storage.command("backup")

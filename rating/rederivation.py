@@ -28,8 +28,9 @@ from core import addresses, calendars, periods, schemas, settings, tables
 from rating.apply import load_calendars, load_plans
 from rating.plans import Catalogue
 from runtime import progress
-from storage import files, flow_files, sql
+from storage import files, flow_files, sql, stored_flows
 from storage.home import Home
+from storage.stored_flows import Located
 from subscribers import settings as metering_settings
 
 PORT_PROTOCOLS = {6, 17, 33, 132, 136}
@@ -64,22 +65,35 @@ def usage(home: Home, period: str, with_slots: set[int]) -> Rederived:
     """The usage of a period, from every segment that is aggregated; slots of these subscriptions only."""
     with sql.reading(sql.engine(home)) as connection:
         segments = _segments(connection, period)
+        located = stored_flows.locate(connection, (segment.id for segment in segments))
+        located.require_exact("deriving usage from segments again")
         world = _World(home.document, connection, period, with_slots)
     with progress.bar("segments → usage", len(segments), "segments") as advance:
-        for segment in segments:
+        for batch, done in _batches(home, segments, located):
+            for flow in _plain(batch):
+                world.count(flow)
+            advance(done)
+    return world.result()
+
+
+def _batches(home: Home, segments: list[sa.Row[Any]], located: Located) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """The flows of segments, from the lake or from files of their own, and how many segments are done with them."""
+    for one in located.parts:
+        for table in stored_flows.scan(home, one, FLOW_COLUMNS):
+            yield from ((batch, 0) for batch in table.select(FLOW_COLUMNS).to_batches(max_chunksize=65_536))
+    for segment in segments:
+        if segment.id in located.hot:
             with pa.memory_map(str(files.verify(home.path / segment.path, segment.digest))) as source:
                 for batch in flow_files.read_all(source).select(FLOW_COLUMNS).to_batches(max_chunksize=65_536):
-                    for flow in _plain(batch):
-                        world.count(flow)
-            advance(1)
-    return world.result()
+                    yield batch, 0
+        yield pa.RecordBatch.from_pylist([], schema=pa.schema([schemas.FLOWS.field(name) for name in FLOW_COLUMNS])), 1
 
 
 def _segments(connection: sa.Connection, period: str) -> list[sa.Row[Any]]:
     first, last = periods.period_extent(period)
     segment, consumed = tables.segment, tables.consumed
     return list(connection.execute(
-        sa.select(segment.c.path, segment.c.digest).join(consumed, consumed.c.segment_id == segment.c.id)
+        sa.select(segment.c.id, segment.c.path, segment.c.digest).join(consumed, consumed.c.segment_id == segment.c.id)
         .where(segment.c.start_first < last, segment.c.end_last >= first).order_by(segment.c.id)))
 
 

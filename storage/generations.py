@@ -159,10 +159,18 @@ def _fill(path: Path, fill: Callable[[duckdb.DuckDBPyConnection], None]) -> None
             connection.execute("DETACH generation")  # writes the rest of its log into the file
 
 
-def register(connection: sa.Connection, path: str, digest: str, manifest_version: int, input_version: int) -> None:
-    """A row for a file that `build` made."""
+def register(connection: sa.Connection, path: str, digest: str, manifest_version: int, input_version: int,
+             fingerprint: str = "") -> None:
+    """A row for a file that `build` made; `fingerprint` of what it shows beside the cells."""
+    connection.execute(tables.generation_source.insert().values(path=path, fingerprint=fingerprint))
     connection.execute(tables.generation.insert().values(
         at=clock.now_ms(), manifest_version=manifest_version, path=path, digest=digest, input_version=input_version))
+
+
+def source_of(connection: sa.Connection, generation: Generation) -> str | None:
+    """The fingerprint of what it shows beside the cells; None for one of an older ratemill."""
+    table = tables.generation_source
+    return connection.scalar(sa.select(table.c.fingerprint).where(table.c.path == generation.path))
 
 
 def swap(home: Home, generation: Generation) -> bool:
@@ -181,14 +189,17 @@ def tidy(home: Home, connection: sa.Connection, keep: int, grace_minutes: int) -
     files.sweep_temporaries(folder)
     for log in folder.glob(".*.tmp.wal"):
         files.remove(log)
+    found = superseded(home, connection, keep, grace_minutes)
+    for path in found:
+        files.remove(path)
+    return len(found)
+
+
+def superseded(home: Home, connection: sa.Connection, keep: int, grace_minutes: int) -> list[Path]:
+    """Files of generations beyond the newest `keep` whose grace is over."""
     table = tables.generation
     rows = [_generation(row) for row in connection.execute(sa.select(table).order_by(table.c.id.desc()))]
     latest_removal = clock.now_ms() - grace_minutes * MINUTE_MS
     kept = {row.path for row in rows[:keep]}
     kept |= {row.path for row, successor in zip(rows[1:], rows, strict=False) if successor.at > latest_removal}
-    count = 0
-    for path in sorted(folder.glob(f"*{_SUFFIX}")):
-        if home.relative(path) not in kept:
-            files.remove(path)
-            count += 1
-    return count
+    return [path for path in sorted(home.folder("generations").glob(f"*{_SUFFIX}")) if home.relative(path) not in kept]

@@ -4,7 +4,7 @@ ratemill.toml   settings            segments/     flows (Arrow IPC)        docum
 ratemill.db     SQL (SQLite)        cells/        cells and outcomes       frozen/      usage that charges were made of
 journal/        datagrams           charges/      charges by period        run/         status of running processes
 registries/     own elements        generations/  DuckDB for analysts      quarantine/  datagrams of unknown exporters
-locks/
+locks/                               lake/         flows, compacted (Parquet)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from core.errors import UsageError
 from storage import files
 
 FOLDERS = ("journal", "segments", "cells", "charges", "generations", "documents", "frozen", "run", "locks", "registries",
-           "quarantine")
+           "quarantine", "lake")
 SETTINGS_FILE = "ratemill.toml"
 
 

@@ -31,8 +31,14 @@ def named_files(connection: sa.Connection) -> Iterator[NamedFile]:
 
 def _all(connection: sa.Connection) -> Iterator[NamedFile]:
     segment, batch, cell, run = tables.segment, tables.batch, tables.cell_file, tables.rate_run
-    for row in connection.execute(sa.select(segment.c.path, segment.c.digest).order_by(segment.c.id)):
+    member, part, file = tables.lake_segment, tables.lake_part, tables.lake_file
+    own = sa.select(segment.c.path, segment.c.digest).where(~sa.exists().where(member.c.segment_id == segment.c.id))
+    for row in connection.execute(own.order_by(segment.c.id)):
         yield NamedFile("segment", row.path, row.digest, "")
+    compacted = sa.select(file.c.path, file.c.digest).join(part, part.c.id == file.c.part_id).where(
+        part.c.replaced.is_(None), part.c.deleted.is_(None))
+    for row in connection.execute(compacted.order_by(file.c.id)):
+        yield NamedFile("lake", row.path, row.digest, "")
     live = sa.select(cell.c.path, cell.c.digest).join(batch, batch.c.id == cell.c.batch_id).where(
         batch.c.to_version.is_(None)).order_by(cell.c.id)
     for row in connection.execute(live):

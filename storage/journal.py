@@ -399,10 +399,20 @@ class JournalReader:
 
 
 def remove_old(journal: Path, collector: str, decoded: int, before_ms: int, *, whole: bool = False) -> int:
-    """Delete files of a collector of which every block up to `decoded` is in segments and that ended before `before_ms`.
+    """Delete what `old_files` finds; returns how many files went."""
+    folder = folder_of(journal, collector)
+    found = old_files(journal, collector, decoded, before_ms, whole=whole)
+    for path in found:
+        files.remove(path)
+    if whole and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+    return len(found)
+
+
+def old_files(journal: Path, collector: str, decoded: int, before_ms: int, *, whole: bool = False) -> list[Path]:
+    """Files of a collector of which every block up to `decoded` is in segments and that ended before `before_ms`.
 
     The newest file with a block stays, so that numbers go on, unless `whole`: then the collector will not write again.
-    Returns how many files went.
     """
     folder = folder_of(journal, collector)
     firsts: list[tuple[Path, int]] = []
@@ -411,7 +421,7 @@ def remove_old(journal: Path, collector: str, decoded: int, before_ms: int, *, w
             first = source.first_block() if source.begun() else None
         if first is not None:
             firsts.append((path, first))
-    removed = 0
+    found: list[Path] = []
     for index, (path, _) in enumerate(firsts):
         is_newest = index + 1 == len(firsts)
         if is_newest and not whole:
@@ -419,11 +429,8 @@ def remove_old(journal: Path, collector: str, decoded: int, before_ms: int, *, w
         until = _block_after(folder) if is_newest else firsts[index + 1][1]
         if until > decoded + 1 or path.stat().st_mtime_ns // 1_000_000 >= before_ms:
             break
-        files.remove(path)
-        removed += 1
-    if whole and not any(folder.iterdir()):
-        folder.rmdir()
-    return removed
+        found.append(path)
+    return found
 
 
 def remove_collector(journal: Path, collector: str) -> None:

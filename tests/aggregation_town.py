@@ -5,7 +5,6 @@ Writes what collector, subscribers and rating would have written, so that these 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
+from collector.segments import content_digest, to_columns
 from core import periods, schemas, tables
 from core.addresses import parse_address, parse_prefix
 from storage import files, sql
@@ -127,7 +127,7 @@ def add_segment(home: Home, flows: Sequence[Any], name: str, *, rows_per_batch: 
                 writer.write_batch(batch)
 
     digest = files.build_whole(path, build)
-    content = hashlib.sha256(repr(table.to_pydict()).encode()).hexdigest()
+    content = content_digest(to_columns(table))
     with sql.transaction(sql.engine(home)) as connection:
         version = connection.execute(tables.manifest_version.insert().values(
             at=0, kind="segments", detail="")).inserted_primary_key

@@ -49,12 +49,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         for kind, count in (("undecodable", 3), ("bad_length", 4), ("undecodable", 5)):
             connection.execute(tables.fault.insert().values(
                 segment_id=segment, exporter=parse_address("192.0.2.1"), domain=7, kind=kind, count=count))
+        for at, octets in ((EIGHT - 3_600_000, 0), (EIGHT + 3_600_000, 100_000)):
+            connection.execute(tables.interface_counter.insert().values(
+                exporter=parse_address("192.0.2.1"), interface=3, at=at, in_octets=octets, out_octets=0, source="csv"))
     return made
 
 
 def test_before_anything_is_published_the_shell_says_so(home: Home) -> None:
     assert "ratemill usage publish" in run_cli("db", "shell", "-c", "SELECT 1", home=home.path, check=5).stderr
     run_cli("aggregate", "run", home=home.path)
+    run_cli("storage", "compact", home=home.path)
     assert rows(run_cli("db", "publish", home=home.path))[0]["published"] is True
 
 
@@ -89,7 +93,8 @@ def test_a_session_at_the_prompt(home: Home) -> None:
         shown.append([row for batch in batches for row in batch.to_pylist()])
 
     shell.interact(home, emit, said.append, lambda _: next(typed))
-    assert {row["table"] for row in shown[0]} == {"usage", "usage_5min", "services", "classes", "faults", "about"}
+    assert {row["table"] for row in shown[0]} == {"usage", "usage_5min", "services", "classes", "faults", "about", "flows",
+                                                  "completeness"}
     assert shown[1:] == [[{"one": 1}], [{"two": 2}]]
     assert any("broken" in line for line in said)
 
@@ -110,7 +115,7 @@ def test_the_tables_are_those_that_the_guide_promises(home: Home) -> None:
 
 def test_every_query_of_the_guide_has_an_answer(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     queries = re.findall(r"```sql\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    assert len(queries) >= 7
+    assert len(queries) >= 11
     monkeypatch.chdir(tmp_path)
     path = run_cli("db", "path", home=home.path).stdout.strip()
     with duckdb.connect(path, read_only=True) as stock:  # as an analyst opens it, with nothing set

@@ -235,7 +235,7 @@ def test_completeness_by_exporter_and_by_day(home: Path, tmp_path: Path) -> None
     assert exporter["verdict"] == "incomplete"
     days = rows(run_cli("completeness", PERIOD, "--by", "day", home=home))
     assert {(row["day"], row["interface"], row["way"]) for row in days} == {("2026-10-05", 1, "in"), ("2026-10-05", 10, "out")}
-    run_cli("completeness", PERIOD, "--by", "hour", home=home, check=2)
+    run_cli("completeness", PERIOD, "--by", "week", home=home, check=2)
 
 
 def test_counters_are_imported_whole_or_not_at_all(home: Path, tmp_path: Path) -> None:

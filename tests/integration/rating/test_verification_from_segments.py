@@ -180,6 +180,10 @@ def test_usage_and_charges_are_the_same_from_the_segments(
     checked = run(capsys, home, "rate", "verify", "2026-10", "--level", "2")[0]
     assert checked["differing"] == 0
     assert checked["checked"] == checked["equal"] > 100
+    assert run(capsys, home, "storage", "compact")[0]["segments"] > 0
+    for path in home.folder("segments").rglob("*.arrow"):
+        path.unlink()
+    assert run(capsys, home, "rate", "verify", "2026-10", "--level", "2")[0] == checked, "from the lake as from segments"
     explained = [row for number in range(6) for row in run(capsys, home, "rate", "explain", f"S{number}", "2026-10")]
     assert {row["level"] for row in explained} >= {0, 1, 2, 3, 4}
 

@@ -82,7 +82,7 @@ def _segment(folder: Path, datagrams: int = 40) -> tuple[Home, SimpleNamespace, 
 
 def test_a_segment_comes_back_as_it_was_written(tmp_path: Path) -> None:
     home, row, segment = _segment(tmp_path)
-    table = segments.read_segment(home, row)
+    table = segments.read_own_file(home, row)
     assert table.schema == schemas.FLOWS
     assert (table.num_rows, row.block_first, row.block_last) == (800, 0, 3)
     assert row.octets == sum(table.column("octets").to_pylist()) == sum(slot["octets"] for slot in segment.slots)
@@ -107,14 +107,14 @@ def test_every_flipped_bit_of_the_data_is_noticed(tmp_path: Path) -> None:
     home, row, _ = _segment(tmp_path, datagrams=4)
     path = home.path / row.path
     whole = path.read_bytes()
-    found = segments.content_digest(segments.to_columns(segments.read_segment(home, row)))
+    found = segments.content_digest(segments.to_columns(segments.read_own_file(home, row)))
     noticed = 0
     for offset in range(8, len(whole), 37):
         damaged = bytearray(whole)
         damaged[offset] ^= 1 << offset % 8
         path.write_bytes(damaged)
         try:
-            table = segments.read_segment(home, row)
+            table = segments.read_own_file(home, row)
         except DamagedFile:
             noticed += 1
         else:  # a bit of the padding or of the metadata: the flows are what they were
@@ -122,4 +122,4 @@ def test_every_flipped_bit_of_the_data_is_noticed(tmp_path: Path) -> None:
     assert noticed > 100, "the rest is the schema, which is there twice"
     path.unlink()
     with pytest.raises(DamagedFile, match="is missing"):
-        segments.read_segment(home, row)
+        segments.read_own_file(home, row)
