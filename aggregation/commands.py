@@ -56,15 +56,23 @@ def check_command(
 
 
 @aggregate.command("run")
-def run_command(reason: str = options.REASON) -> None:
-    """Take in new segments, and make batches again whose leases, subscriptions, plans or settings changed."""
+def run_command(
+    workers: int = typer.Option(1, "--workers", min=1, max=64, help="Threads, each with batches and memory of its own."),
+    reason: str = options.REASON,
+) -> None:
+    """Take in new segments, and make batches again whose leases, subscriptions, plans or settings changed.
+
+    May run several times at once, also on several machines: each takes segments that no other works on.
+    """
     from aggregation import frozen
     from aggregation.batches import aggregate as run
     from core import actor
     from runtime import context, output
 
     _say_if_cold()
-    done = run(context.home(), actor.current(reason or "aggregate run"))
+    done = run(context.home(), actor.current(reason or "aggregate run"), workers)
+    if done.shared:
+        output.say("another `aggregate run` is at work and looks after older batches: this one helped with new segments")
     output.emit_object(done.as_row())
     if done.finer_edges:
         output.say(f"{done.finer_edges} batches were made again from their flows: a tariff zone, an hour or a month now begins "

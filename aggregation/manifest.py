@@ -81,15 +81,24 @@ def settings_digest(document: Document) -> str:
 def note_settings(connection: sa.Connection, document: Document) -> bool:
     """If these settings changed since the last run, an input_change for all time says so. Whether they did."""
     change = tables.input_change
-    digest = settings_digest(document)
-    details = connection.execute(sa.select(change.c.detail).where(change.c.kind == SETTINGS_KIND)
-                                 .order_by(change.c.version.desc())).scalars()
-    before = next((found for found in map(_digest_in, details) if found), None)
+    digest, before = settings_digest(document), _noted_settings(connection)
     if before == digest:
         return False
     connection.execute(change.insert().values(at=clock.now_ms(), kind=SETTINGS_KIND, from_ms=OPEN_START, to_ms=OPEN_END,
                                               detail=json.dumps({"aggregation": digest})))
     return before is not None
+
+
+def settings_are_noted(connection: sa.Connection, document: Document) -> bool:
+    """Whether the settings that batches are made with now are these."""
+    return _noted_settings(connection) == settings_digest(document)
+
+
+def _noted_settings(connection: sa.Connection) -> str | None:
+    change = tables.input_change
+    details = connection.execute(sa.select(change.c.detail).where(change.c.kind == SETTINGS_KIND)
+                                 .order_by(change.c.version.desc())).scalars()
+    return next((found for found in map(_digest_in, details) if found), None)
 
 
 def _digest_in(detail: str) -> str | None:
@@ -154,12 +163,22 @@ def stale_by_other_kinds(connection: sa.Connection, kinds: Sequence[str]) -> set
     return set(connection.execute(sa.select(batch.c.id).where(batch.c.to_version.is_(None), later)).scalars())
 
 
-def waiting_segments(connection: sa.Connection) -> list[Segment]:
-    """Segments in no batch yet, in order of their flows' time."""
-    segment, consumed = tables.segment, tables.consumed
+def waiting_segments(connection: sa.Connection, *, unclaimed: bool = False, most: int | None = None) -> list[Segment]:
+    """Segments in no batch yet, in order of their flows' time; or only those that nobody works on."""
+    segment, consumed, claim = tables.segment, tables.consumed, tables.claim
     query = (_select_segments().outerjoin(consumed, consumed.c.segment_id == segment.c.id)
-             .where(consumed.c.segment_id.is_(None)).order_by(segment.c.start_first, segment.c.id))
+             .where(consumed.c.segment_id.is_(None)).order_by(segment.c.start_first, segment.c.id).limit(most))
+    if unclaimed:
+        query = query.where(~sa.exists().where(claim.c.segment_id == segment.c.id))
     return [_segment(row) for row in connection.execute(query)]
+
+
+def waiting_flows(connection: sa.Connection) -> int:
+    """Flows of segments in no batch yet."""
+    segment, consumed = tables.segment, tables.consumed
+    return int(connection.execute(
+        sa.select(sa.func.coalesce(sa.func.sum(segment.c.flows), 0)).outerjoin(
+            consumed, consumed.c.segment_id == segment.c.id).where(consumed.c.segment_id.is_(None))).scalar_one())
 
 
 def segments(connection: sa.Connection, ids: Iterable[int]) -> list[Segment]:

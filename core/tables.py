@@ -258,6 +258,17 @@ consumed = Table(  # exactly once: a segment is in one batch that counts
     Column("segment_id", BigInteger, ForeignKey("segment.id"), primary_key=True),
     Column("batch_id", BigInteger, ForeignKey("batch.id"), nullable=False),
 )
+claim = Table(  # who makes cells of segments that are in no batch yet; a dead owner's claims return
+    "claim",
+    metadata,
+    Column("segment_id", BigInteger, ForeignKey("segment.id"), primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", BigInteger, nullable=False),
+    Column("pid_started", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Index("claim_owner", "owner"),
+)
 cell_file = Table(
     "cell_file",
     metadata,

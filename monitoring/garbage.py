@@ -71,7 +71,7 @@ def _cells(home: Home, actor: Actor, *, dry_run: bool) -> Iterator[Step]:
         return
     with hold(engine, batches.JOB):
         needed = batches.needed_files(engine, keep)
-        yield from _removed(home, "cells", cell_store.unknown(home, needed), why, lambda: cell_store.sweep(home, needed))
+        yield from _removed(home, "cells", cell_store.unknown(home, needed), why, lambda: batches.sweep(home, engine, keep))
 
 
 def _generations(home: Home, actor: Actor, *, dry_run: bool) -> Iterator[Step]:

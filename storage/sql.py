@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from weakref import WeakSet
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as postgresql_dialect
@@ -49,13 +50,19 @@ def _engine(url: str) -> sa.Engine:
     if made.dialect.name == "sqlite":
         sa.event.listen(made, "connect", _prepare_sqlite)
         sa.event.listen(made, "begin", _begin_sqlite)
+    _made.add(made)
     with _explained(made):
         migrations.apply(made)
     return made
 
 
+_made: WeakSet[sa.Engine] = WeakSet()
+
+
 def forget_engines() -> None:
-    """Close what this process has open: a forked child must not share connections with its parent."""
+    """Close what this process has open, before it forks: a child must not share connections with its parent."""
+    for made in list(_made):
+        made.dispose()
     _engine.cache_clear()
 
 

@@ -42,7 +42,7 @@ def test_the_way_from_flows_to_an_export(home: Path) -> None:
     assert rows(run_cli("aggregate", "run", home=home)) == [{
         "segments": 1, "flows": 3, "batches": 1, "remade": 0, "held": 0, "finer_edges": 0, "merged": 0, "frozen": 0,
         "cells": 5, "attributed_octets": 2014,
-        "swept_files": 0}]
+        "swept_files": 0, "shared": 0}]
     assert rows(run_cli("aggregate", "run", home=home))[0]["batches"] == 0
     assert rows(run_cli("usage", "publish", home=home))[0]["published"] is True
     again = run_cli("usage", "publish", home=home)

@@ -324,8 +324,7 @@ def test_two_at_once_are_refused_by_name(tmp_path: Path) -> None:
     home = make_home(tmp_path / "home", make_world())
     engine = sql.engine(home)
     with jobs.hold(engine, "aggregate"), jobs.hold(engine, "publish"):
-        with pytest.raises(Locked, match=f"process {os.getpid()}"):
-            aggregate(home, ACTOR)
+        assert aggregate(home, ACTOR).shared == 1, "it helps with what is new"
         with pytest.raises(Locked, match="'publish'"):
             publish(home, ACTOR)
 
