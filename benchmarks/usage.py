@@ -5,13 +5,18 @@ among prefixes, the split at quarter hours and at the edges of three tariff zone
 Parquet. Addresses are drawn uniformly, so hardly any two flows find their owner in the same cache line: the last row says
 what that many unavoidable random loads cost by themselves. DuckDB is helped: it is given the classes as flat ranges (an
 ASOF join instead of a join on prefixes), and it looks up an owner at a flow's start alone. What both found is compared.
+`nfdump -A srcip` groups the same flows by one address and does none of the rest; it reads them from a file of nfcapd.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import resource
+import socket
 import statistics
+import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +37,7 @@ from aggregation.cells import Inputs, Maker
 from aggregation.classes import Classifier
 from aggregation.settings import TrafficClass
 from aggregation.timelines import Stretch, Timelines
+from benchmarks import processes, receivers
 from benchmarks.measure import RUNS, Figure, median_ratio, tell
 from core import calendars
 from core.addresses import parse_prefix
@@ -81,6 +87,8 @@ def run(services: int = SERVICES, flows: int = FLOWS, runs: int = RUNS) -> None:
         assert tuple(map(int, (pc.sum(c).as_py() for c in found.columns))) == _ours(world, columns, home), "the same job"
         small = {name: values[: flows // 10] for name, values in columns.items()}
         tenth = _seconds(lambda: _ours(world, small, home))
+        if receivers.is_here("nfcapd"):
+            _beside_nfdump(columns, Path(folder), lambda: _ours(world, columns, home), services, runs)
     ratio = median_ratio(theirs, ours)
     middle = statistics.median(ours)
     tell(Figure("usage", f"flows to cell files, {services:,} services, one core", flows / middle / 1e6, "M flows/s",
@@ -217,6 +225,58 @@ SELECT service, slot, zone, class, direction, sum(octets * b // d - octets * a /
        sum(packets * b // d - packets * a // d) AS packets, count(*) FILTER (a = 0) AS flows
 FROM cut GROUP BY ALL ORDER BY service, slot
 """
+
+
+def _beside_nfdump(columns: Columns, folder: Path, ours: Callable[[], object], services: int, runs: int) -> None:
+    """The same flows in a file of nfcapd, grouped by nfdump into a file of its own."""
+    count = len(columns["start"])
+    nfcapd = receivers.Nfcapd(folder / "nfcapd")
+    try:
+        _send(columns, nfcapd.port)
+        processes.wait_for("nfcapd to read all", lambda: nfcapd.is_done() or None, 60)
+        drops = nfcapd.drops()
+    finally:
+        nfcapd.stop()
+    stored = nfcapd.flows()
+    if stored != count:
+        print(f"nfcapd stored {stored} of {count} flows ({drops} datagrams dropped): no comparison with nfdump", flush=True)
+        return
+    command = [receivers.find("nfdump"), "-R", str(folder / "nfcapd" / "flows"), "-A", "srcip", "-q", "-w", str(folder / "out")]
+    group = lambda: subprocess.run(command, check=True, capture_output=True, preexec_fn=_on_one_core)  # noqa: E731
+    mine, theirs = _turns(ours, group, runs)
+    tell(Figure("usage", f"flows to cell files, {services:,} services", count / statistics.median(mine) / 1e6, "M flows/s",
+                "nfdump -A srcip, on one core", median_ratio(theirs, mine),
+                {"nfdump, M flows/s": round(count / statistics.median(theirs) / 1e6, 3)}))  # fmt: skip
+
+
+def _on_one_core() -> None:
+    os.sched_setaffinity(0, {0})
+
+
+_RECORD = np.dtype([("source", ">u4"), ("destination", ">u4"), ("octets", ">u8"), ("packets", ">u8"), ("start", ">u8"),
+                    ("end", ">u8"), ("source_port", ">u2"), ("destination_port", ">u2"), ("protocol", "u1")])  # fmt: skip
+_ELEMENTS = ((8, 4), (12, 4), (1, 8), (2, 8), (152, 8), (153, 8), (7, 2), (11, 2), (4, 1))
+_RECORDS = 30
+_PAUSE_SECONDS = 0.002
+
+
+def _send(columns: Columns, port: int) -> None:
+    """The flows as IPFIX, 30 a message, at a pace that nfcapd keeps up with."""
+    records = np.zeros(len(columns["start"]), _RECORD)
+    for name in ("source", "destination"):
+        records[name] = _number(columns[f"{name}_address"])
+    for name in ("octets", "packets", "start", "end", "source_port", "destination_port", "protocol"):
+        records[name] = columns[name]
+    template = struct.pack(">HHHH", 2, 8 + 4 * len(_ELEMENTS), 256, len(_ELEMENTS)) + b"".join(
+        struct.pack(">HH", *element) for element in _ELEMENTS)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+        out.connect(("127.0.0.1", port))
+        for number, first in enumerate(range(0, len(records), _RECORDS)):
+            some = records[first : first + _RECORDS].tobytes()
+            body = (template if number % 100 == 0 else b"") + struct.pack(">HH", 256, 4 + len(some)) + some
+            out.send(struct.pack(">HHIII", 10, 16 + len(body), START // 1000, first, 1) + body)
+            if number % 20 == 19:
+                time.sleep(_PAUSE_SECONDS)
 
 
 def _number(addresses: NDArray[np.generic]) -> NDArray[np.int64]:
