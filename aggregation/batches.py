@@ -8,19 +8,19 @@ consumed. A run that is killed leaves whole batches or files that no row knows, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
 from aggregation import cell_store, classes, manifest, merging, segments, settings
 from aggregation.cells import Inputs, Made, Maker
-from aggregation.classes import Classifier
 from aggregation.manifest import NewBatch
 from aggregation.segments import Segment
 from aggregation.timelines import Timelines
 from core import clock, tables
 from core.actor import Actor
 from core.periods import HOUR_MS, OPEN_END, OPEN_START
+from core.settings import seller
 from runtime import jobs, progress
 from storage import space, sql
 from storage.home import Home
@@ -71,13 +71,14 @@ def aggregate(home: Home, actor: Actor) -> Summary:
         with sql.transaction(engine) as connection:
             manifest.note_settings(connection, home.document)
             manifest.note_sampling(connection, home.document)
-            ids = classes.ensure_ids(connection, entries)
+            classes.ensure_ids(connection, entries)
+        shelf = classes.Shelf(entries, seller(home.document).timezone)
         moved = _confirm(home, engine)
         groups = list(_plan(engine, moved, bounds.batch_flows_max))
         with progress.bar("aggregate", sum(group.flows for group in groups), "flows") as advance:
             for group in groups:
                 _require_space(home)
-                _make(home, engine, group, Classifier.make(entries, ids), actor, summary)
+                _make(home, engine, group, shelf, actor, summary)
                 advance(group.flows)
         summary.merged = merging.merge_small(home, engine, bounds.merge_batches_min, actor)
     return summary
@@ -144,11 +145,11 @@ def _plan(engine: sa.Engine, moved: set[int], flows_max: int) -> Iterator[_Group
             yield group
 
 
-def _make(home: Home, engine: sa.Engine, group: _Group, classifier: Classifier, actor: Actor, summary: Summary) -> None:
-    version, inputs = _inputs(home, engine, group.segments, classifier)
+def _make(home: Home, engine: sa.Engine, group: _Group, shelf: classes.Shelf, actor: Actor, summary: Summary) -> None:
+    version, inputs = _inputs(home, engine, group.segments, shelf)
     maker = Maker(inputs)
     for segment in group.segments:
-        for columns in segments.read(home, segment):
+        for columns in segments.read(home, replace(segment, asked=inputs.classifier.columns)):
             maker.take(columns, segment.path)
     made = maker.finish()
     name = cell_store.name_of([version, *group.replaces, *(s.content_digest for s in group.segments),
@@ -171,11 +172,11 @@ def store(home: Home, name: str, made: Made) -> tuple[manifest.CellFile, ...]:
                  for kind, table in (("cells", made.cells), ("outcomes", made.outcomes)) if table.num_rows)
 
 
-def _inputs(home: Home, engine: sa.Engine, members: Sequence[Segment], classifier: Classifier) -> tuple[int, Inputs]:
+def _inputs(home: Home, engine: sa.Engine, members: Sequence[Segment], shelf: classes.Shelf) -> tuple[int, Inputs]:
     """The inputs that hold over the time of these segments, and their version, in one consistent view."""
     first = min((OPEN_START if s.start_first is None else s.start_first for s in members if s.flows), default=0)
     last = max((OPEN_END if s.end_last is None else s.end_last for s in members if s.flows), default=0)
     with sql.reading(engine) as connection:
         return manifest.input_version(connection), Inputs(
-            Attribution.load(connection, home.document, first, last + 1), classifier,
+            Attribution.load(connection, home.document, first, last + 1), shelf.load(connection, first, last),
             Timelines.load(connection, home.document), LateRates.load(connection, home.document))

@@ -38,11 +38,13 @@ class Segment:
     start_first: int | None
     end_last: int | None
     has_quarantine: bool = False
+    asked: tuple[str, ...] = ()
+    """Columns that the rules of traffic classes ask for as well."""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """What aggregation reads of it."""
-        return (*COLUMNS, *RATED_BY) if self.has_quarantine else COLUMNS
+        return (*COLUMNS, *RATED_BY, *self.asked) if self.has_quarantine else (*COLUMNS, *self.asked)
 
 
 def read(home: Home, segment: Segment) -> Iterator[Columns]:
