@@ -263,7 +263,7 @@ def classify_spans(flows: Any, ranges: Any, rules: Any, from_ms: int, to_ms: int
 
 @kernel
 def cut_spans(spans: Any, edges: Int64, out: Any) -> int:
-    """Cut attributed spans at the edges that lie inside of them. Returns their number; `out` has room for spans * (edges + 1)."""
+    """Cut attributed spans at the edges inside of them. Returns their number; `out` has room for spans * (edges + 1)."""
     count = np.uint64(0)
     for i in range(np.uint64(spans.flow.size)):
         a, b = spans.from_ms[i], spans.to_ms[i]

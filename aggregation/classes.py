@@ -26,7 +26,7 @@ from core.class_rules import Prefixes, Rule
 from core.errors import RatemillError
 from core.periods import OPEN_END, OPEN_START, local_day_start
 
-_NONE = {"source_as": np.empty(0, np.uint32), "destination_as": np.empty(0, np.uint32), "tos": np.empty(0, np.uint8)}
+_NONE: Columns = {"source_as": np.empty(0, np.uint32), "destination_as": np.empty(0, np.uint32), "tos": np.empty(0, np.uint8)}
 
 
 def ensure_ids(connection: sa.Connection, entries: Iterable[TrafficClass | Rule]) -> dict[str, int]:
@@ -89,8 +89,8 @@ class Classifier:
         low, high = (max(bisect_right(self.starts, at) - 1, 0) for at in (first, last))
         if high > low:
             spans = _cut(spans, np.array(self.starts[low + 1 : high + 1], np.int64))
-        facts = FlowFacts._make(
-            (columns[name] if name in columns else _NONE[name]).reshape(-1) for name in FlowFacts._fields)
+        given: Columns = {**_NONE, **columns}
+        facts = FlowFacts._make(given[name].reshape(-1) for name in FlowFacts._fields)
         for number in range(low, high + 1):
             from_ms = self.starts[number] if number > low else OPEN_START
             to_ms = self.starts[number + 1] if number < high else OPEN_END

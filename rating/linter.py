@@ -17,9 +17,9 @@ from typing import Any
 
 from core import calendars, money, units
 from core.errors import Problem
-from rating import plans
 from core.toml_lines import Lines
 from core.toml_lines import Path as TomlPath
+from rating import plans
 
 FILE_SIZE_MAX = 16 << 20
 ZONES_MAX = 100
