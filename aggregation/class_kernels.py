@@ -240,10 +240,12 @@ def _holds(rules: Any, rule: np.uint64, flows: Any, flow: np.uint64, far_is_sour
 
 
 @kernel
-def classify_spans(flows: Any, ranges: Any, rules: Any, from_ms: int, to_ms: int, spans: Any) -> int:
-    """The class of the far end of attributed spans that begin in [from_ms, to_ms)."""
+def classify_spans(flows: Any, ranges: Any, rules: Any, is_part: bool, from_ms: int, to_ms: int, spans: Any) -> int:
+    """The class of the far end of attributed spans that begin in [from_ms, to_ms); all, unless `is_part`."""
     for i in range(np.uint64(spans.flow.size)):
-        if spans.outcome[i] != ATTRIBUTED or spans.from_ms[i] < from_ms or spans.from_ms[i] >= to_ms:
+        if spans.outcome[i] != ATTRIBUTED:
+            continue
+        if is_part and (spans.from_ms[i] < from_ms or spans.from_ms[i] >= to_ms):
             continue
         flow = np.uint64(spans.flow[i])
         at = flow * np.uint64(16)

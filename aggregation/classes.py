@@ -95,7 +95,7 @@ class Classifier:
             from_ms = self.starts[number] if number > low else OPEN_START
             to_ms = self.starts[number + 1] if number < high else OPEN_END
             one = self.compiled[number]
-            class_kernels.classify_spans(facts, one.ranges, one.rules, from_ms, to_ms, spans)
+            class_kernels.classify_spans(facts, one.ranges, one.rules, high > low, from_ms, to_ms, spans)
         return spans
 
 

@@ -13,7 +13,7 @@ import pytest
 from aggregation import class_file, class_ranges, kernels
 from aggregation.classes import Classifier
 from core import class_rules
-from core.addresses import PROTOCOL_NUMBERS, Prefix, format_address, parse_address
+from core.addresses import IPV4_MAPPED, PROTOCOL_NUMBERS, Prefix, format_address, parse_address
 from core.class_rules import Rule
 from core.periods import OPEN_START
 
@@ -103,7 +103,7 @@ def test_a_hundred_thousand_prefixes_of_a_file_classify_as_a_dictionary_does(tmp
     rng = random.Random(1)
     table = {(rng.getrandbits(24) << 8 if length == 24 else rng.getrandbits(16) << 16, length)
              for length in rng.choices([16, 24], [1, 20], k=100_000)}
-    lines = [f"{format_address(bytes(10) + bytes([255, 255]) + address.to_bytes(4, 'big'))}/{length}" for address, length in table]
+    lines = [f"{format_address(IPV4_MAPPED + address.to_bytes(4, 'big'))}/{length}" for address, length in table]
     for number in range(2):
         (tmp_path / f"{number}.txt").write_text("\n".join(lines[number::2]), encoding="utf-8")
     (tmp_path / "rules.toml").write_text("from = 2026-10-01\n" + "".join(
@@ -115,7 +115,7 @@ def test_a_hundred_thousand_prefixes_of_a_file_classify_as_a_dictionary_does(tmp
     known = list(table)
     wanted = [rng.choice(known)[0] | rng.getrandbits(8) if rng.random() < 0.5 else rng.getrandbits(32)
               for _ in range(20_000)]
-    packed = np.frombuffer(b"".join(parse_address("::ffff:0:0")[:12] + a.to_bytes(4, "big") for a in wanted), np.uint8)
+    packed = np.frombuffer(b"".join(IPV4_MAPPED + a.to_bytes(4, "big") for a in wanted), np.uint8)
     expected = [owner.get((a & 0xFFFFFF00, 24), owner.get((a & 0xFFFF0000, 16), 2)) for a in wanted]
     assert classifier.classify(packed.reshape(-1, 16)).tolist() == expected
 
