@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "counters": ("collector.commands", "counters", "Octet counters of routers' interfaces."),
     "flows": ("collector.commands", "flows", "Decoded flows."),
     "aggregate": ("aggregation.commands", "aggregate", "Flows to cells: whose traffic, which class."),
+    "classes": ("aggregation.class_commands", "classes", "Traffic classes: rules for the far end of a flow, by date."),
     "metering": ("aggregation.commands", "metering", "Where traffic is counted, and whether once."),
     "usage": ("monitoring.commands", "usage", "Usage by service, hour, zone, class and direction."),
     "db": ("monitoring.commands", "db", "Published usage in DuckDB, for analysts."),

@@ -11,13 +11,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
 from aggregation import cell_store, claims, classes, frozen, holding, manifest, merging, segments, settings
 from aggregation.cells import Inputs, Made, Maker
-from aggregation.classes import Classifier
 from aggregation.manifest import NewBatch
 from aggregation.segments import Segment
 from aggregation.settings import TrafficClass
@@ -26,6 +25,7 @@ from core import clock, tables
 from core.actor import Actor
 from core.errors import Locked
 from core.periods import HOUR_MS, OPEN_END, OPEN_START
+from core.settings import seller
 from runtime import jobs, progress
 from storage import space, sql
 from storage.home import Home
@@ -97,11 +97,11 @@ class _Run:
         self.home, self.actor, self.bounds = home, actor, bounds
         self.engine = sql.engine(home)
         self.summary = Summary()
-        self._entries = entries
+        self._shelf = classes.Shelf(entries, seller(home.document).timezone)
         self._stale: list[_Group] = []
         self._lock = threading.Lock()
         with sql.transaction(self.engine) as connection:
-            self._ids = classes.ensure_ids(connection, entries)
+            classes.ensure_ids(connection, entries)
 
     def require_space(self) -> None:
         """Raises DiskLow while the rest of the disk is the journal's; what is committed stays, and the next run goes on."""
@@ -160,7 +160,8 @@ class _Run:
     def _make(self, group: _Group, claim: claims.Claim | None) -> None:
         version, inputs = self._inputs(group.segments)
         maker = Maker(inputs)
-        for source, columns in segments.read_all(self.home, group.segments):
+        asked = [replace(segment, asked=inputs.classifier.columns) for segment in group.segments]
+        for source, columns in segments.read_all(self.home, asked):
             maker.take(columns, source)
             if claim is not None:
                 claim.renew(self.engine)
@@ -191,7 +192,7 @@ class _Run:
                 raise Locked("ratemill.toml is not the one that another `aggregate run` works with",
                              "wait for that run to end, then run it again")
             return manifest.input_version(connection), Inputs(
-                Attribution.load(connection, document, first, last + 1), Classifier.make(self._entries, self._ids),
+                Attribution.load(connection, document, first, last + 1), self._shelf.load(connection, first, last),
                 Timelines.load(connection, document), LateRates.load(connection, document))
 
 

@@ -89,10 +89,10 @@ class Maker:
     def _take(self, columns: Columns, source: str) -> None:
         flows = self._scaled(columns, source)
         spans, _ = find_spans(columns, self._inputs.attribution)
-        self._inputs.classifier.classify_spans(columns, spans)
+        first, last = int(flows.start.min()), int(flows.end.max())
+        spans = self._inputs.classifier.classify_spans(columns, spans, first, last)
         timelines = self._inputs.timelines
         kernels.look_up_stretches(spans, timelines.stretches)
-        first, last = int(flows.start.min()), int(flows.end.max())
         if first // WINDOW_MS == last // WINDOW_MS:  # as nearly always
             timelines.cover(flows.start[:1])
         else:

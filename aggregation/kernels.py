@@ -20,7 +20,7 @@ from aggregation.cell_kernels import DONE as DONE
 from aggregation.cell_kernels import FULL as FULL
 from aggregation.cell_kernels import LOW_BITS, SERVICE_SHIFT, slot_number
 from aggregation.cell_kernels import OVERFLOW as OVERFLOW
-from core.jit import inline_kernel, kernel, load_be64
+from core.jit import inline_kernel, kernel
 
 RATE_ZERO, TIME_BACKWARDS, DURATION_TOO_LONG, COUNT_OUT_OF_RANGE, TOO_COARSE = 3, 4, 5, 6, 7
 
@@ -504,61 +504,4 @@ def cut_usage(by: int, wanted: int, service: NDArray[np.int32], slot: Int64, far
         if code != DONE:
             state[1] = i
             return code
-    return DONE
-
-
-class ClassRanges(NamedTuple):
-    """Ranges of addresses that follow each other from address 0 on, each of one class; those of IPv4 by themselves, too."""
-
-    first_high: NDArray[np.uint64]
-    first_low: NDArray[np.uint64]
-    range_class: NDArray[np.int16]
-    ipv4_first: NDArray[np.uint32]
-    ipv4_class: NDArray[np.int16]
-    ipv4_top: NDArray[np.int32]  # by the first bits of an address: the range of the first address with them; one more: the last
-    ipv4_shift: Int64  # (1,) bits of an address behind those
-
-
-@inline_kernel
-def _class_of(ranges: Any, high: np.uint64, low: np.uint64) -> Any:
-    """The class of an address: that of the last range that does not begin after it."""
-    if high == np.uint64(0) and low >> np.uint64(32) == np.uint64(0xFFFF):
-        address = np.uint32(low & np.uint64(0xFFFFFFFF))
-        top = np.uint64(address) >> np.uint64(ranges.ipv4_shift[0])
-        a, b = np.uint64(ranges.ipv4_top[top]), np.uint64(ranges.ipv4_top[top + np.uint64(1)]) + np.uint64(1)
-        while b - a > np.uint64(1):
-            middle = (a + b) >> np.uint64(1)
-            if ranges.ipv4_first[middle] <= address:
-                a = middle
-            else:
-                b = middle
-        return ranges.ipv4_class[a]
-    a, b = np.uint64(0), np.uint64(ranges.first_high.size)
-    while b - a > np.uint64(1):
-        middle = (a + b) >> np.uint64(1)
-        if ranges.first_high[middle] < high or (ranges.first_high[middle] == high and ranges.first_low[middle] <= low):
-            a = middle
-        else:
-            b = middle
-    return ranges.range_class[a]
-
-
-@kernel
-def classify(addresses: NDArray[np.uint8], ranges: Any, out: NDArray[np.int16]) -> int:
-    """The class of each address; `addresses` has 16 octets each."""
-    for i in range(np.uint64(out.size)):
-        at = i * np.uint64(16)
-        out[i] = _class_of(ranges, np.uint64(load_be64(addresses, at)), np.uint64(load_be64(addresses, at + np.uint64(8))))
-    return DONE
-
-
-@kernel
-def classify_spans(source: NDArray[np.uint8], destination: NDArray[np.uint8], ranges: Any, spans: Any) -> int:
-    """The class of the far end of attributed spans; the addresses of flows have 16 octets each."""
-    for i in range(np.uint64(spans.flow.size)):
-        if spans.outcome[i] == ATTRIBUTED:
-            at = np.uint64(spans.flow[i]) * np.uint64(16)
-            far = destination if spans.end[i] == 0 else source
-            spans.far_class[i] = _class_of(ranges, np.uint64(load_be64(far, at)),
-                                           np.uint64(load_be64(far, at + np.uint64(8))))
     return DONE

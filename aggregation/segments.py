@@ -42,11 +42,13 @@ class Segment:
     start_first: int | None
     end_last: int | None
     has_quarantine: bool = False
+    asked: tuple[str, ...] = ()
+    """Columns that the rules of traffic classes ask for as well."""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """What aggregation reads of it."""
-        return (*COLUMNS, *RATED_BY) if self.has_quarantine else COLUMNS
+        return (*COLUMNS, *RATED_BY, *self.asked) if self.has_quarantine else (*COLUMNS, *self.asked)
 
 
 def read(home: Home, segment: Segment) -> Iterator[Columns]:
@@ -65,9 +67,10 @@ def read_all(home: Home, members: Sequence[Segment], *, exact: bool = True) -> I
     if exact:
         located.require_exact("counting them again")
     quarantined = {segment.id for segment in members if segment.has_quarantine}
+    asked = tuple(dict.fromkeys(name for segment in members for name in segment.asked))
     for one in located.parts:
         if one.part.deleted is None:
-            names = (*COLUMNS, *RATED_BY) if quarantined & one.segments else COLUMNS
+            names = (*COLUMNS, *(RATED_BY if quarantined & one.segments else ()), *asked)
             yield from _of_part(home, one, names)
     for segment in members:
         if segment.id in located.hot:

@@ -242,6 +242,24 @@ traffic_class = Table(
     row_id(),
     Column("name", Text, nullable=False, unique=True),
 )
+class_version = Table(  # the rules of traffic classes from a date on
+    "class_version",
+    metadata,
+    row_id(),
+    Column("valid_from", Text, nullable=False, unique=True),  # ISO date in the seller's time zone
+    Column("document", Text, nullable=False),  # the rules as JSON, without their prefixes (core.class_rules reads it)
+    Column("digest", Text, nullable=False),  # of rules and prefixes
+    Column("rules", BigInteger, nullable=False),
+    Column("prefixes", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+class_prefixes = Table(  # the prefixes of one rule
+    "class_prefixes",
+    metadata,
+    Column("version_id", BigInteger, ForeignKey("class_version.id"), primary_key=True),
+    Column("rule", BigInteger, primary_key=True),  # its place in the document, from 0
+    Column("prefixes", LargeBinary, nullable=False),  # packed by core.class_rules
+)
 batch = Table(  # cells made from some segments; replaced ones keep their row
     "batch",
     metadata,

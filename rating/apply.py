@@ -17,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from core import calendars, clock, periods, settings, tables
+from core import calendars, class_rules, clock, periods, settings, tables
 from core.actor import Actor
 from core.errors import ImportRefused, Problem, SettingsError
 from rating import holiday_dates, linter, plans
@@ -89,7 +89,7 @@ def _surroundings(home: Home, connection: sa.Connection) -> linter.Surroundings:
         zones[version.name] = zones.get(version.name, frozenset()) | {zone.name for zone in version.zones}
     return linter.Surroundings(
         tax_categories=frozenset(rate.category for rate in settings.tax_rates(home.document)),
-        classes=class_names(home.document), calendar_zones=zones)
+        classes=class_names(home.document) | _rule_classes(connection), calendar_zones=zones)
 
 
 def class_names(document: settings.Document) -> frozenset[str]:
@@ -98,6 +98,12 @@ def class_names(document: settings.Document) -> frozenset[str]:
     if not isinstance(sections, list) or not all(isinstance(section, Mapping) for section in sections):
         raise SettingsError("[[class]] is not a list of tables", "write each one as [[class]] and key = value lines")
     return frozenset({"default", *(str(section.get("name", "")) for section in sections)})
+
+
+def _rule_classes(connection: sa.Connection) -> frozenset[str]:
+    """Classes that some version of a rule file gives."""
+    documents = connection.execute(sa.select(tables.class_version.c.document)).scalars()
+    return frozenset(name for document in documents for name in class_rules.class_names(document))
 
 
 def load_calendars(connection: sa.Connection) -> list[calendars.CalendarVersion]:

@@ -17,9 +17,9 @@ from typing import Any
 
 from core import calendars, money, units
 from core.errors import Problem
+from core.toml_lines import Lines
+from core.toml_lines import Path as TomlPath
 from rating import plans
-from rating.toml_lines import Lines
-from rating.toml_lines import Path as TomlPath
 
 FILE_SIZE_MAX = 16 << 20
 ZONES_MAX = 100

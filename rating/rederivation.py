@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import sqlalchemy as sa
 
-from core import addresses, calendars, periods, schemas, settings, tables
+from core import addresses, calendars, class_rules, periods, schemas, settings, tables
 from rating.apply import load_calendars, load_plans
 from rating.plans import Catalogue
 from runtime import progress
@@ -36,7 +36,7 @@ from subscribers import settings as metering_settings
 PORT_PROTOCOLS = {6, 17, 33, 132, 136}
 FLOW_COLUMNS = ["received", "domain", "exporter", "start", "end", "source_address", "destination_address", "source_port",
                 "destination_port", "protocol", "octets", "packets", "rate_numerator", "rate_denominator", "input_interface",
-                "output_interface", "flow_direction", "flags"]
+                "output_interface", "flow_direction", "flags", "source_as", "destination_as", "tos"]
 Flow = dict[str, Any]
 
 
@@ -111,7 +111,7 @@ class _World:
         self.first, self.last = periods.period_extent(period)
         self.seller_zone = settings.seller(document).timezone
         self.cut, self.realms = metering_settings.metering(document), metering_settings.realms(document)
-        self.classes = _classes(document)
+        self.class_versions = _class_versions(document, connection, self.seller_zone)
         self.leases = _leases(connection)
         self.lengths = sorted({length for _, length in self.leases}, reverse=True)
         self.rows = _rows(connection)
@@ -136,9 +136,11 @@ class _World:
                                            ("down", "destination_address", "source_address", "destination_port")):
             candidates = self.owners(realm, flow[near], flow["protocol"], flow[port])
             if candidates:
-                class_ = self.class_of(flow[far])
                 for begins, ends, service in _pieces(flow, candidates):
-                    self.count_piece(flow, begins, ends, service, class_, direction)
+                    edges = [start for start, _ in self.class_versions if begins < start < ends]
+                    for since, until in pairwise([begins, *edges, ends]):
+                        rules = next(rules for start, rules in reversed(self.class_versions) if start <= since)
+                        self.count_piece(flow, since, until, service, rules.class_of(flow, far, direction), direction)
 
     def is_metered(self, flow: Flow) -> bool:
         if not self.cut:
@@ -175,11 +177,6 @@ class _World:
                     continue
                 found.append((lease.start_ms, lease.end_ms, length, lease.service_id))
         return found
-
-    def class_of(self, address: bytes) -> str:
-        number = int.from_bytes(address, "big")
-        return max(((priority, prefix.length, name) for priority, prefix, name in self.classes
-                    if prefix.first <= number <= prefix.last), default=(0, 0, "default"))[2]
 
     def row_at(self, service: int, instant: int) -> Row | None:
         return next((row for row in self.rows.get(service, ()) if row.start <= instant < row.end), None)
@@ -323,9 +320,62 @@ def _changes(timezone: str, month: int) -> tuple[int, ...]:
     return tuple(periods.offset_changes(timezone, first, first + 32 * periods.DAY_MS)[0].tolist())
 
 
-def _classes(document: settings.Document) -> list[tuple[int, addresses.Prefix, str]]:
-    return [(entry.get("priority", 0), addresses.parse_prefix(prefix), entry["name"])
-            for entry in document.get("class", []) for prefix in entry.get("prefixes", [])]
+class _ClassRules:
+    """Rules of traffic classes that are in force together; each prefix in a dictionary by its length."""
+
+    def __init__(self, rules: list[class_rules.Rule], prefixes: list[list[addresses.Prefix]]) -> None:
+        self.rules = rules
+        self.plain = [number for number, rule in enumerate(rules) if not rule.has_prefixes]
+        self.by_length: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for number, some in enumerate(prefixes):
+            for prefix in some:
+                self.by_length[prefix.length][prefix.first >> (128 - prefix.length)].append(number)
+
+    def class_of(self, flow: Flow, far: str, direction: str) -> str:
+        """The class of the highest priority, then longest prefix, then first rule that holds."""
+        number = int.from_bytes(flow[far], "big")
+        found = [(self.rules[rule].priority, 0, -rule) for rule in self.plain]
+        for length, places in self.by_length.items():
+            found += [(self.rules[rule].priority, length, -rule) for rule in places.get(number >> (128 - length), ())]
+        for _, _, rule in sorted(found, reverse=True):
+            if _rule_holds(self.rules[-rule], flow, direction):
+                return self.rules[-rule].class_
+        return "default"
+
+
+def _rule_holds(rule: class_rules.Rule, flow: Flow, direction: str) -> bool:
+    far, near, interface = (("destination", "source", "output_interface") if direction == "up"
+                            else ("source", "destination", "input_interface"))
+    if rule.direction not in ("both", direction):
+        return False
+    if (rule.ports or rule.near_ports) and flow["protocol"] not in PORT_PROTOCOLS:
+        return False
+    for ranges, value in ((rule.as_numbers, flow[f"{far}_as"]), (rule.ports, flow[f"{far}_port"]),
+                          (rule.near_ports, flow[f"{near}_port"])):
+        if ranges and not any(first <= value <= last for first, last in ranges):
+            return False
+    if (rule.dscp and flow["tos"] // 4 not in rule.dscp) or (rule.protocols and flow["protocol"] not in rule.protocols):
+        return False
+    return not rule.interfaces or any(
+        addresses.parse_address(exporter) == flow["exporter"] and (not listed or flow[interface] in listed)
+        for exporter, listed in rule.interfaces)
+
+
+def _class_versions(document: settings.Document, connection: sa.Connection, zone: str) -> list[tuple[int, _ClassRules]]:
+    """(instant, rules from then on), oldest first; before the first version of a rule file [[class]] is in force."""
+    entries = document.get("class", [])
+    found = [(periods.OPEN_START, _ClassRules(
+        [class_rules.Rule(entry["name"], entry["name"], entry.get("priority", 0), has_prefixes=True) for entry in entries],
+        [[addresses.parse_prefix(text) for text in entry.get("prefixes", [])] for entry in entries]))]
+    table, packed = tables.class_version, tables.class_prefixes
+    for row in connection.execute(sa.select(table).order_by(table.c.valid_from)).all():
+        rules = class_rules.parse(row.document)
+        prefixes: list[list[addresses.Prefix]] = [[] for _ in rules]
+        for part in connection.execute(sa.select(packed).where(packed.c.version_id == row.id)):
+            some = class_rules.load_prefixes(part.prefixes)
+            prefixes[part.rule] = [some.prefix(index) for index in range(len(some.high))]
+        found.append((periods.local_day_start(date.fromisoformat(row.valid_from), zone), _ClassRules(rules, prefixes)))
+    return found
 
 
 def _leases(connection: sa.Connection) -> Mapping[tuple[str, int], dict[int, list[sa.Row[Any]]]]:
