@@ -2,8 +2,8 @@
 
 Flow segments from the datagram journal, files of the lake and cells from segments, the analysts' generation from cells; in this
 order, as each needs the one before. A file is put in place whole (fsync, rename) and only if it has the digest that its row has
-had all along, so that nothing else in the database changes but the audit trail. What can't be made again is a row that says what
-is lost by it and what to do; nothing is deleted. Killed at any moment, the next repair goes on.
+had all along, so nothing else in the database changes but the audit trail. What can't be made again is a row that says what is
+lost by it and what to do; nothing is deleted. Killed at any moment, the next repair goes on.
 """
 
 from __future__ import annotations
