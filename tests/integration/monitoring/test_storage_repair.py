@@ -1,5 +1,5 @@
-"""`storage repair`: whatever a disk does to segments, lake, cells and generations is made again from what is left, to the octet;
-what can't be is named with what is lost, and nothing is deleted."""
+"""`storage repair`: whatever a disk does to segments, lake, cells and generations is made again from what is left, to the
+octet; what can't be is named with what is lost, and nothing is deleted."""
 
 from __future__ import annotations
 
@@ -89,9 +89,9 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with running(home) as one:
         for seed in range(1, 5):
             before = counters.figures(home, "main").decoded
-            send_flows(random_flows(1500, seed % 2, "ipfix", clock.now_ms()), "ipfix", parse_target(f"127.0.0.1:{one.ports[0]}"),
-                       source="127.0.0.2", rate=2000)
-            wait_until(lambda before=before: counters.figures(home, "main").decoded > before)  # type: ignore[misc]
+            send_flows(random_flows(1500, seed % 2, "ipfix", clock.now_ms()), "ipfix",
+                       parse_target(f"127.0.0.1:{one.ports[0]}"), source="127.0.0.2", rate=2000)
+            wait_until(lambda before=before: counters.figures(home, "main").decoded > before)
         assert one.stop() == 0
     sql.forget_engines()
     return home.path
