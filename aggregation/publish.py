@@ -61,15 +61,16 @@ class _View:
     projected: dict[str, pa.Table]
 
 
-def publish(home: Home, actor: Actor) -> dict[str, Any]:
-    """Publish a generation unless the current one holds everything. Raises Locked while another process publishes."""
+def publish(home: Home, actor: Actor, *, anew: bool = False) -> dict[str, Any]:
+    """Publish a generation unless the current one holds everything, or in any case (`anew`: its file is damaged). Raises Locked
+    while another process publishes."""
     engine = sql.engine(home)
     bounds = settings.bounds(home.document)
     with jobs.hold(engine, JOB):
         with sql.reading(engine) as connection:
             last = generations.latest(connection)
             number = 1 + (last.id if last else 0)
-            usable = last is not None and (home.path / last.path).is_file()
+            usable = last is not None and not anew and (home.path / last.path).is_file()
             fresh = last is not None and usable and not generations.is_behind(connection, last)
             same = last is not None and generations.source_of(connection, last) == flow_view.fingerprint(connection, home)
             view = None if fresh and same else _view(connection, home)

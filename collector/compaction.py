@@ -213,10 +213,8 @@ def _make(home: Home, engine: sa.Engine, day: Day, networks: Ranges, version: in
     for part in day.parts:
         networks = networks.united(Ranges.from_bytes(part.networks))
     name = name_of(day.start, sorted(members), networks.to_bytes(), [part.id for part in day.parts])
-    taken, found, written = _Taken(), _Taken(), []
-    batches = sorting.in_order(home.folder("lake"), _SORTED, _keyed_rows(home, day, sources, networks, taken),
-                               ("kind", *lake.ORDER), memory)
-    for kind, number, table in _in_files(batches):
+    taken, found, written = Taken(), Taken(), []
+    for kind, number, table in sorted_tables(home, day, sources, networks, memory, taken):
         written.append(lake.write(home, path_of(home, day.start, name, kind, number), kind, table))
         if kind == FLOWS_KIND:
             found.add(table)
@@ -224,6 +222,15 @@ def _make(home: Home, engine: sa.Engine, day: Day, networks: Ranges, version: in
         raise RatemillError(f"compacting {format_instant(day.start)}: {taken.flows} flows went in, {found.flows} came out",
                             "nothing was changed; report it with what `ratemill storage verify` says")
     return NewPart(day.start, taken.row(day, networks, version), written, members, [part.id for part in day.parts])
+
+
+def sorted_tables(home: Home, day: Day, sources: Sequence[tuple[Part, list[File]]], networks: Ranges, memory: int,
+                  taken: Taken) -> Iterator[tuple[str, int, pa.Table]]:
+    """The flows of a day in order, as tables of the size of files: kind, number of the file, table. What went in is counted in
+    `taken`. Raises DamagedFile."""
+    batches = sorting.in_order(home.folder("lake"), _SORTED, _keyed_rows(home, day, sources, networks, taken),
+                               ("kind", *lake.ORDER), memory)
+    yield from _in_files(batches)
 
 
 def segments_of(connection: sa.Connection, parts: Sequence[int]) -> list[int]:
@@ -244,7 +251,7 @@ def path_of(home: Home, day: int, name: str, kind: str, number: int) -> Path:
 
 
 def _keyed_rows(home: Home, day: Day, sources: Sequence[tuple[Part, list[File]]], networks: Ranges,
-                taken: _Taken) -> Iterator[pa.RecordBatch]:
+                taken: Taken) -> Iterator[pa.RecordBatch]:
     """Rows under their keys, of both kinds, in any order; counted in `taken`."""
     for table in _rows(home, day, sources):
         taken.add(table)
@@ -288,7 +295,7 @@ def _with_near(table: pa.Table, near: Sequence[NDArray[np.uint64]]) -> pa.Table:
 
 
 @dataclass
-class _Taken:
+class Taken:
     """What went in, or came out: whole sums, the same in any order."""
 
     flows: int = 0

@@ -133,7 +133,7 @@ class Unfinished:
     def __init__(self, home: Home, collector: str, settings_digest: str, compression: str | None) -> None:
         self._home, self._collector, self._settings_digest = home, collector, settings_digest
         self._compression = compression
-        self._file: _SegmentFile | None = None
+        self._file: SegmentFile | None = None
         self._survey = sums.Survey()
         self._lock = Lock()
         self._unrated = unrated.UnratedFlows()
@@ -164,7 +164,7 @@ class Unfinished:
     def put(self, columns: FlowColumns, is_surveyed: bool = False) -> None:
         """Store a batch and empty it. Raises RatemillError; then the file is gone."""
         if self._file is None:
-            self._file = _SegmentFile(self._home, self._collector, self._compression)
+            self._file = SegmentFile(self._home, self._collector, self._compression)
         if not is_surveyed:
             self.survey(columns)
         self._file.write(columns.rows())
@@ -207,7 +207,7 @@ class Unfinished:
             self._file.abandon()
 
 
-class _SegmentFile:
+class SegmentFile:
     """The Arrow file of a segment that is being written, and the digests that grow with it."""
 
     def __init__(self, home: Home, collector: str, compression: str | None) -> None:

@@ -72,7 +72,7 @@ def _problems(home: Home, done: Verified) -> Iterator[Found]:
                     continue  # it was replaced meanwhile
             what = error.message if isinstance(error, DamagedFile) else str(error)
             yield Found(one.kind, one.path, what.removeprefix(f"{path} "),
-                        f"delete it and run `{one.rebuild}`, or {RESTORE}" if one.rebuild else RESTORE)
+                        f"run `{one.rebuild}`, or {RESTORE}" if one.rebuild else RESTORE)
         else:
             done.files += 1
     yield from _of_journal(home, engine, done)

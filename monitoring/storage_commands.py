@@ -30,6 +30,27 @@ def verify_command() -> None:
         raise DamagedFile(f"{done.problems} problems were found", "do what the column `do` says, one by one")
 
 
+@storage.command("repair")
+def repair_command(dry_run: bool = options.DRY_RUN, reason: str = options.REASON) -> None:
+    """Make damaged or missing files again: segments from the journal, cells from segments; the rest is named. Deletes nothing.
+
+    Exit code 3 if some could be repaired and some could not, 1 if none could."""
+    from core import actor
+    from core.errors import DamagedFile, PartlyDone
+    from monitoring import storage_repair
+    from runtime import context, output
+
+    done = storage_repair.Done()
+    steps = storage_repair.repair(context.home(), actor.current(reason or "storage repair"), done, dry_run=dry_run)
+    output.emit_rows((step.row() for step in steps), storage_repair.COLUMNS)
+    output.say(f"{done.repaired} files {'can be' if dry_run else 'are'} repaired, {done.left} are not")
+    if dry_run:
+        output.say("dry run: nothing was changed")
+    if done.left:
+        kind = PartlyDone if done.repaired else DamagedFile
+        raise kind(f"{done.left} problems can't be repaired now", "do what the column `do` says, one by one")
+
+
 @storage.command("compact")
 def compact_command(dry_run: bool = options.DRY_RUN, reason: str = options.REASON) -> None:
     """Turn flows of past days into Parquet, sorted by subscribers' addresses; `ratemill run` does it each hour."""

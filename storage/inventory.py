@@ -9,6 +9,8 @@ import sqlalchemy as sa
 
 from core import tables
 
+REPAIR = "ratemill storage repair"
+
 
 @dataclass(frozen=True, slots=True)
 class NamedFile:
@@ -18,7 +20,7 @@ class NamedFile:
     path: str
     digest: str
     rebuild: str
-    """What makes it again where it is lost; empty: only a backup has it."""
+    """What may make it again where it is lost; empty: only a backup has it."""
 
 
 def named_files(connection: sa.Connection) -> Iterator[NamedFile]:
@@ -34,15 +36,15 @@ def _all(connection: sa.Connection) -> Iterator[NamedFile]:
     member, part, file = tables.lake_segment, tables.lake_part, tables.lake_file
     own = sa.select(segment.c.path, segment.c.digest).where(~sa.exists().where(member.c.segment_id == segment.c.id))
     for row in connection.execute(own.order_by(segment.c.id)):
-        yield NamedFile("segment", row.path, row.digest, "")
+        yield NamedFile("segment", row.path, row.digest, REPAIR)
     compacted = sa.select(file.c.path, file.c.digest).join(part, part.c.id == file.c.part_id).where(
         part.c.replaced.is_(None), part.c.deleted.is_(None))
     for row in connection.execute(compacted.order_by(file.c.id)):
-        yield NamedFile("lake", row.path, row.digest, "")
+        yield NamedFile("lake", row.path, row.digest, REPAIR)
     live = sa.select(cell.c.path, cell.c.digest).join(batch, batch.c.id == cell.c.batch_id).where(
         batch.c.to_version.is_(None)).order_by(cell.c.id)
     for row in connection.execute(live):
-        yield NamedFile("cells", row.path, row.digest, "ratemill aggregate run")
+        yield NamedFile("cells", row.path, row.digest, REPAIR)
     billed = sa.select(tables.invoice.c.rate_run_id)
     newest = sa.select(sa.func.max(run.c.id)).group_by(run.c.period)
     runs = sa.select(run.c.path, run.c.digest, run.c.usage_path, run.c.usage_digest).where(
@@ -61,4 +63,4 @@ def _all(connection: sa.Connection) -> Iterator[NamedFile]:
     generation = tables.generation
     last = sa.select(generation.c.path, generation.c.digest).order_by(generation.c.id.desc()).limit(1)
     for row in connection.execute(last):
-        yield NamedFile("generation", row.path, row.digest, "ratemill usage publish")
+        yield NamedFile("generation", row.path, row.digest, REPAIR)
