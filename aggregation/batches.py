@@ -183,17 +183,22 @@ class _Run:
             self.summary.attributed_octets += sum(made.attributed.values())
 
     def _inputs(self, members: Sequence[Segment]) -> tuple[int, Inputs]:
-        """The inputs that hold over the time of these segments, and their version, in one consistent view."""
-        first = min((OPEN_START if s.start_first is None else s.start_first for s in members if s.flows), default=0)
-        last = max((OPEN_END if s.end_last is None else s.end_last for s in members if s.flows), default=0)
-        document = self.home.document
+        """The inputs that hold over the time of these segments, and their version. Raises Locked."""
         with sql.reading(self.engine) as connection:
-            if not manifest.settings_are_noted(connection, document):
+            if not manifest.settings_are_noted(connection, self.home.document):
                 raise Locked("ratemill.toml is not the one that another `aggregate run` works with",
                              "wait for that run to end, then run it again")
-            return manifest.input_version(connection), Inputs(
-                Attribution.load(connection, document, first, last + 1), self._shelf.load(connection, first, last),
-                Timelines.load(connection, document), LateRates.load(connection, document))
+            return load_inputs(connection, self.home, members, self._shelf)
+
+
+def load_inputs(connection: sa.Connection, home: Home, members: Sequence[Segment],
+                shelf: classes.Shelf) -> tuple[int, Inputs]:
+    """The inputs that hold over the time of these segments, and their version, in the view of one transaction."""
+    first = min((OPEN_START if s.start_first is None else s.start_first for s in members if s.flows), default=0)
+    last = max((OPEN_END if s.end_last is None else s.end_last for s in members if s.flows), default=0)
+    return manifest.input_version(connection), Inputs(
+        Attribution.load(connection, home.document, first, last + 1), shelf.load(connection, first, last),
+        Timelines.load(connection, home.document), LateRates.load(connection, home.document))
 
 
 def sweep(home: Home, engine: sa.Engine, keep_hours: int) -> int:

@@ -8,23 +8,19 @@ invoiced has frozen copies of its own and is not touched.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
 from aggregation import cell_store, classes, manifest, segments, settings
-from aggregation.cells import Inputs, Maker
-from aggregation.classes import Classifier
+from aggregation.batches import load_inputs
+from aggregation.cells import Maker
 from aggregation.manifest import Batch, CellFile, NewBatch
-from aggregation.segments import Segment
-from aggregation.timelines import Timelines
 from core import tables
 from core.actor import Actor
-from core.periods import OPEN_END, OPEN_START
+from core.settings import seller
 from storage import files, space, sql, stored_flows
 from storage.home import Home
-from storage.late_rates import LateRates
-from subscribers.attribution import Attribution
 
 
 @dataclass(frozen=True)
@@ -76,10 +72,12 @@ def remake(home: Home, number: int, damaged: Sequence[str], actor: Actor, note: 
                   if owner == number]
         require_flows(connection, batch)
     with sql.transaction(engine) as connection:
-        ids = classes.ensure_ids(connection, entries)
-    version, inputs = _inputs(home, engine, members, Classifier.make(entries, ids))
+        classes.ensure_ids(connection, entries)
+    with sql.reading(engine) as connection:
+        version, inputs = load_inputs(connection, home, members, classes.Shelf(entries, seller(home.document).timezone))
     maker = Maker(inputs)
-    for source, columns in segments.read_all(home, members):
+    asked = [replace(one, asked=inputs.classifier.columns) for one in members]
+    for source, columns in segments.read_all(home, asked):
         maker.take(columns, source)
     made = maker.finish()
     name = cell_store.name_of(["repaired", version, number, *(one.content_digest for one in members)])
@@ -104,13 +102,3 @@ def _put_back(home: Home, before: Sequence[CellFile], written: Sequence[CellFile
             files.finish_whole(home.path / new.path, home.path / old.path)
         elif new.path != old.path:
             files.remove(home.path / new.path)
-
-
-def _inputs(home: Home, engine: sa.Engine, members: Sequence[Segment], classifier: Classifier) -> tuple[int, Inputs]:
-    """The inputs that hold over the time of these segments, and their version, in one consistent view."""
-    first = min((OPEN_START if one.start_first is None else one.start_first for one in members if one.flows), default=0)
-    last = max((OPEN_END if one.end_last is None else one.end_last for one in members if one.flows), default=0)
-    with sql.reading(engine) as connection:
-        return manifest.input_version(connection), Inputs(
-            Attribution.load(connection, home.document, first, last + 1), classifier,
-            Timelines.load(connection, home.document), LateRates.load(connection, home.document))

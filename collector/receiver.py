@@ -392,7 +392,12 @@ class Receiver:
         self._listeners, self._stream_listeners = listeners, stream_listeners
         self._sync_ns = sync_ms * 1_000_000
         self._counters = places_of.open_counters(home, collector)
-        writer = JournalWriter(home.folder("journal"), collector, next_block=next_block)
+        writer = JournalWriter(home.folder("journal"), collector, next_block=next_block,
+                               synced=int(self._counters[DURABLE_BLOCK]) + 1)
+        try:
+            writer.sync()  # what a killed run had written and not yet synced
+        except RatemillError as error:  # it is tried again with the first block
+            log.error("receiver", error.message, hint=error.hint)
         _name_the_gap(home, collector, self._counters, writer.next_block)
         self._drops_before = int(self._counters[KERNEL_DROPS])
         self._drops = Drops([listener.socket for listener in listeners])

@@ -14,6 +14,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from core import clock
-from core.errors import DamagedFile
+from core.errors import DamagedFile, RatemillError
 from storage import files
 
 FILE_MAGIC = b"RMJRNL01"
@@ -132,15 +133,32 @@ def _parse_header(data: bytes) -> tuple[BlockHead, int, int] | None:
 
 
 # writing --------------------------------------------------------------------------------------------------------------
-class JournalWriter:
-    """Appends blocks to the journal of one collector; the caller holds the collector's lock."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a block lies."""
 
-    def __init__(self, journal: Path, collector: str, *, next_block: int = 0, file_size_max: int = FILE_SIZE_MAX) -> None:
-        """Goes on behind the newest good block that is there, but not before `next_block`."""
+    path: Path
+    offset: int
+    size: int
+
+
+class JournalWriter:
+    """Appends blocks to the journal of one collector; the caller holds the collector's lock.
+
+    `sync` promises that all blocks before are durable. After a sync has failed, a later one of the same file says nothing: the
+    kernel forgets what it could not write. So blocks that are not known to be durable are copied into the next file, under
+    their own numbers; readers take each number once, from whichever file holds it whole.
+    """
+
+    def __init__(self, journal: Path, collector: str, *, next_block: int = 0, file_size_max: int = FILE_SIZE_MAX,
+                 synced: int = 0) -> None:
+        """Goes on behind the newest good block that is there, but not before `next_block`. Blocks below `synced` are known
+        to be durable; later ones of the newest file are not, and are copied before the first `sync` ends."""
         self._folder = folder_of(journal, collector)
         self._collector = collector
         self._file_size_max = file_size_max
-        self._next_block = max(next_block, _block_after(self._folder))
+        newest, self._unsynced = _newest_blocks(self._folder, synced)
+        self._next_block = max(next_block, newest + 1)
         self._appender: files.Appender | None = None
         self._unpublished = False
 
@@ -160,7 +178,9 @@ class JournalWriter:
         appender = self._open(framed.nbytes)
         view = framed.data
         view[:HEADER_SIZE] = block_header(head, view[HEADER_SIZE:])
+        place = _Place(appender.path, appender.size, framed.nbytes)
         appender.append(view)
+        self._unsynced[head.number] = place
         self._next_block += 1
 
     def _open(self, size: int) -> files.Appender:
@@ -172,34 +192,37 @@ class JournalWriter:
             appender = files.Appender(self._folder / f"{number:012d}.journal")
             try:
                 appender.append(_file_header(self._collector, number))
+                copied = {block: _copy(place, appender) for block, place in sorted(self._unsynced.items())}
             except BaseException:
                 appender.close()
-                files.remove(appender.path)
+                with suppress(OSError):  # what is left of it holds nothing that another file does not
+                    files.remove(appender.path)
                 raise
-            self._appender, self._unpublished = appender, True
+            self._appender, self._unpublished, self._unsynced = appender, True, copied
         return self._appender
 
     def sync(self) -> None:
-        """Make all blocks durable. Raises RatemillError."""
+        """Make all blocks durable. Raises RatemillError; then those since the last time are written again by the next call
+        of `append`, `sync` or `close`."""
+        if self._appender is None and self._unsynced:
+            self._open(0)
         if self._appender is None:
             return
-        if self._unpublished:
-            self._appender.publish()
-            self._unpublished = False
-        else:
-            self._appender.sync()
+        try:
+            if self._unpublished:
+                self._appender.publish()
+            else:
+                self._appender.sync()
+        except RatemillError:
+            self.abandon()
+            raise
+        self._unpublished = False
+        self._unsynced.clear()
 
     def close(self) -> None:
-        """Make all blocks durable and let go of the file."""
-        if self._appender is not None:
-            appender, self._appender = self._appender, None
-            try:
-                if self._unpublished:
-                    appender.publish()
-                else:
-                    appender.sync()
-            finally:
-                appender.close()
+        """Make all blocks durable and let go of the file. Raises RatemillError."""
+        self.sync()
+        self.abandon()
 
     def abandon(self) -> None:
         """Let go of the file as it is; its blocks may not be durable."""
@@ -208,17 +231,54 @@ class JournalWriter:
             self._appender = None
 
 
-def _block_after(folder: Path) -> int:
-    """One more than the newest good block's number."""
+def _copy(place: _Place, appender: files.Appender) -> _Place:
+    """Append a block as it lies elsewhere; returns where it lies now. Raises RatemillError."""
+    copied = _Place(appender.path, appender.size, place.size)
+    try:
+        with place.path.open("rb") as file:
+            file.seek(place.offset)
+            framed = file.read(place.size)
+    except OSError as error:
+        raise RatemillError(f"{place.path} can't be read: {error.strerror or error}",
+                            "the datagrams in it were never durable: look at the kernel's log; to go on without them, move "
+                            "the file away") from error
+    parsed = _parse_header(framed[:HEADER_SIZE])
+    if parsed is None or xxhash.xxh3_64_intdigest(memoryview(framed)[HEADER_SIZE:]) != parsed[2]:
+        raise DamagedFile(f"{place.path} at {place.offset}: a block that the disk did not take can't be read any more",
+                          "its datagrams are lost: look at the kernel's log and start again")
+    appender.append(framed)
+    return copied
+
+
+def _newest_blocks(folder: Path, synced: int) -> tuple[int, dict[int, _Place]]:
+    """The number of the newest good block, -1 without any, and where the blocks from `synced` on lie that may not be durable.
+
+    A file is begun when the one before is synced, and then its first block follows the other's last. If they overlap, its
+    writer was copying what was not durable, and may have been killed before all was copied: then both are looked through.
+    """
+    newest, places, first_behind = -1, dict[int, _Place](), None
+    room = np.empty(BODY_SIZE_MAX // 8, np.uint64).view(np.uint8)
     for path in reversed(journal_files(folder)):
-        newest = -1
+        found = dict[int, _Place]()
         with _Source(path) as source:
-            for found in source.blocks(0, with_bodies=True):
-                if isinstance(found, Block):
-                    newest = found.head.number
-        if newest >= 0:
-            return newest + 1
-    return 0
+            for one in source.blocks(0, with_bodies=True, room=room):
+                if isinstance(one, Block):
+                    found[one.head.number] = _Place(path, one.offset, HEADER_SIZE + len(one.body))
+        if not found:
+            continue
+        if first_behind is not None and max(found) < first_behind:
+            break
+        newest, first_behind = max(newest, *found), min(found)
+        places = found | places
+    return newest, {number: place for number, place in places.items() if number >= synced}
+
+
+def _newest_block(path: Path, *, with_bodies: bool) -> int:
+    """The greatest number of a block in a file, -1 without any."""
+    room = np.empty(BODY_SIZE_MAX // 8, np.uint64).view(np.uint8) if with_bodies else None
+    with _Source(path) as source:
+        return max((one.head.number for one in source.blocks(0, with_bodies=with_bodies, room=room) if isinstance(one, Block)),
+                   default=-1)
 
 
 # reading --------------------------------------------------------------------------------------------------------------
@@ -313,6 +373,12 @@ class _Source:
         return body[:got]
 
 
+def _first_block(path: Path) -> int | None:
+    """The number of the first block whose header is good. Raises DamagedFile if the file is no journal."""
+    with _Source(path) as source:
+        return source.first_block() if source.begun() else None
+
+
 class JournalReader:
     """Reads the blocks of one collector in order, and goes on when there are more; it never writes."""
 
@@ -357,11 +423,21 @@ class JournalReader:
             if not isinstance(found, Block):
                 broken = (broken[0], found[0] + found[1] - broken[0], broken[2], None) if broken else found
                 continue
+            if found.head.number < self._next_block:
+                continue  # a copy of what another file holds, too
             if found.head.number > self._next_block:
+                if self._is_in_a_later_file():
+                    return
                 self._note_gap(found, broken)
             broken = None
             self._next_block = found.head.number + 1
             yield found
+
+    def _is_in_a_later_file(self) -> bool:
+        """Whether the next block is to be looked for in the files behind: its writer copied it there."""
+        assert self._source is not None, "a file is open"
+        later = [path for path in journal_files(self._folder) if path.name > self._source.path.name]
+        return any(first is not None and first <= self._next_block for first in map(_first_block, later))
 
     def _note_gap(self, found: Block, broken: tuple[int, int, str, BlockHead | None] | None) -> None:
         """Blocks are missing between the last one and this one: say where they were."""
@@ -370,21 +446,22 @@ class JournalReader:
         self.damage.append(Damage(found.path, offset, size, what, self._next_block, missing, head if missing == 1 else None))
 
     def _begin(self) -> bool:
-        """Open the file that holds the next block, the newest that does not begin behind it."""
-        chosen: _Source | None = None
+        """Open the oldest file that holds the next block: the newest that does not begin behind it, and one before that
+        only if it holds the block, too."""
+        candidates: list[tuple[Path, int | None]] = []
         for path in journal_files(self._folder):
-            source = _Source(path)
-            first = source.first_block() if source.begun() else None
-            if chosen is not None and (first is None or first > self._next_block):
-                source.close()
-                if first is not None:
-                    break
-                continue
-            if chosen is not None:
-                chosen.close()
-            chosen = source
-        self._source = chosen
-        return chosen is not None
+            first = _first_block(path)
+            if candidates and first is not None and first > self._next_block:
+                break
+            if not candidates or first is not None:
+                candidates.append((path, first))
+        if not candidates:
+            return False
+        chosen = candidates.pop()[0]
+        while candidates and _newest_block(candidates[-1][0], with_bodies=False) >= self._next_block:
+            chosen = candidates.pop()[0]
+        self._change(chosen)
+        return True
 
     def _following(self) -> Path | None:
         assert self._source is not None, "a file is open"
@@ -426,7 +503,7 @@ def old_files(journal: Path, collector: str, decoded: int, before_ms: int, *, wh
         is_newest = index + 1 == len(firsts)
         if is_newest and not whole:
             break
-        until = _block_after(folder) if is_newest else firsts[index + 1][1]
+        until = 1 + _newest_block(path, with_bodies=True) if is_newest else firsts[index + 1][1]
         if until > decoded + 1 or path.stat().st_mtime_ns // 1_000_000 >= before_ms:
             break
         found.append(path)

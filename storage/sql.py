@@ -98,8 +98,11 @@ def transaction(bound: sa.Engine) -> Iterator[sa.Connection]:
 @contextmanager
 def reading(bound: sa.Engine) -> Iterator[sa.Connection]:
     """A read transaction: one consistent view."""
-    with _explained(bound), bound.connect() as connection, connection.begin():
-        yield connection
+    with _explained(bound), bound.connect() as connection:
+        if bound.dialect.name == "postgresql":  # its default gives each statement a view of its own
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        with connection.begin():
+            yield connection
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -372,7 +372,6 @@ def test_a_folder_that_is_made_on_the_way_survives_with_what_is_in_it(tmp_path: 
         _check_journal(state, shelf)
 
 
-@pytest.mark.xfail(strict=True, raises=Violation, reason="a sync that failed when a file was full is not made up for")
 def test_what_a_full_file_could_not_sync_is_not_called_durable_later(tmp_path: Path, shelf: Path) -> None:
     disk = SimulatedDisk(_home(tmp_path))
     with _in_place(disk):
@@ -389,6 +388,39 @@ def test_what_a_full_file_could_not_sync_is_not_called_durable_later(tmp_path: P
         disk.note(Synced(writer.next_block))
         writer.close()
     for state in crash_states(disk.log, most=200, seed=1):
+        _check_journal(state, shelf, refusals_max=9)
+
+
+@pytest.mark.parametrize("knows_what_is_synced", [True, False])
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_syncs_fail_and_however_often_it_begins_anew_what_is_called_durable_is(
+        tmp_path: Path, shelf: Path, seed: int, knows_what_is_synced: bool) -> None:
+    drawn = random.Random(seed)
+    disk = SimulatedDisk(_home(tmp_path))
+    synced = 0
+    with _in_place(disk):
+        writer = JournalWriter(disk.root, "one", file_size_max=500)
+        while writer.next_block < 18:
+            at = len(disk.calls)
+            disk.faults = {at + call: Fault(errno.EIO) for call in range(6) if drawn.random() < 0.15}
+            try:
+                _append(writer)
+                if drawn.random() < 0.6:
+                    writer.sync()
+                    synced = writer.next_block
+                    disk.note(Synced(synced))
+            except RatemillError:
+                pass
+            if drawn.random() < 0.2:  # killed
+                writer.abandon()
+                disk.faults = {}
+                writer = JournalWriter(disk.root, "one", file_size_max=500, synced=synced if knows_what_is_synced else 0)
+                assert writer.next_block >= synced
+        disk.faults = {}
+        writer.close()
+        disk.note(Synced(writer.next_block))
+    assert [number for number, _ in _read(disk.root)[0]] == list(range(writer.next_block))
+    for state in crash_states(disk.log, most=24, seed=seed):
         _check_journal(state, shelf, refusals_max=9)
 
 
