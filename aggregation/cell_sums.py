@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from aggregation import cell_kernels
-from aggregation.cell_kernels import Run, SlotNumbers
+from aggregation import kernels_cells
 from aggregation.kernels import DONE, FROM_THE_START, FULL
+from aggregation.kernels_cells import Run, SlotNumbers
 from core import schemas
 from core.arrays import aligned
 from core.errors import RatemillError
@@ -34,8 +34,8 @@ class CellSums:
     def __init__(self, rows: int = ROWS) -> None:
         self._rows = aligned((rows, 4), np.int64)
         self._room = aligned((rows, 4), np.int64)
-        self._slots = SlotNumbers(np.empty(cell_kernels.SLOTS_MAX, np.int64),
-                                  np.full(cell_kernels.SLOT_PLACES, cell_kernels.FREE, np.int32))
+        self._slots = SlotNumbers(np.empty(kernels_cells.SLOTS_MAX, np.int64),
+                                  np.full(kernels_cells.SLOT_PLACES, kernels_cells.FREE, np.int32))
         self._state = np.zeros(4, np.int64)
         self._runs: list[Run] = []  # the longest first, each more than twice as long as the next
 
@@ -71,21 +71,22 @@ class CellSums:
         if not count:
             return
         bounds = np.empty(3, np.int64)
-        cell_kernels.key_bounds(self._rows, count, bounds)
+        kernels_cells.key_bounds(self._rows, count, bounds)
         low_service, high_service, low = map(int, bounds)
         slot_bits, low_bits = (slots - 1).bit_length(), low.bit_length()
         order = np.argsort(self._slots.start[:slots])
         rank = np.empty(slots, np.int64)
         rank[order] = np.arange(slots)
-        cell_kernels.pack_keys(self._rows, count, rank, low_service, slot_bits, low_bits)
+        kernels_cells.pack_keys(self._rows, count, rank, low_service, slot_bits, low_bits)
         bits = (high_service - low_service).bit_length() + slot_bits + low_bits
-        part_bits = min(bits, cell_kernels.DIGIT_BITS, (count // cell_kernels.PART_ROWS).bit_length())
-        room = np.empty((2, cell_kernels.DIGITS + 1), np.int64)
-        if cell_kernels.sort_rows(self._rows, self._room, count, bits, part_bits, *room):
+        part_bits = min(bits, kernels_cells.DIGIT_BITS, (count // kernels_cells.PART_ROWS).bit_length())
+        room = np.empty((2, kernels_cells.DIGITS + 1), np.int64)
+        if kernels_cells.sort_rows(self._rows, self._room, count, bits, part_bits, *room):
             self._rows, self._room = self._room, self._rows
         run, cells = _room_for(count), np.zeros(1, np.int64)
-        _check(cell_kernels.sum_rows(self._rows, count, self._slots.start[order], low_service, slot_bits, low_bits, run, cells))
-        self._slots.place.fill(cell_kernels.FREE)
+        starts = self._slots.start[order]
+        _check(kernels_cells.sum_rows(self._rows, count, starts, low_service, slot_bits, low_bits, run, cells))
+        self._slots.place.fill(kernels_cells.FREE)
         self._keep(_first(run, int(cells[0])))
 
     def _keep(self, run: Run) -> None:
@@ -96,7 +97,7 @@ class CellSums:
     def _merge(self) -> None:
         other, one = self._runs.pop(), self._runs.pop()
         merged, cells = _room_for(len(one.slot) + len(other.slot)), np.zeros(1, np.int64)
-        _check(cell_kernels.merge_runs(one, other, merged, cells))
+        _check(kernels_cells.merge_runs(one, other, merged, cells))
         self._runs.append(_first(merged, int(cells[0])))
 
 

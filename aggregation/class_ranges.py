@@ -15,7 +15,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregation import class_kernels as kernels
+from aggregation import kernels_classes as kernels
 from core.addresses import Prefix, parse_address
 from core.class_rules import PORT_PROTOCOLS, Prefixes, Ranges, Rule
 from core.errors import RatemillError

@@ -16,9 +16,9 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from aggregation import class_kernels, kernels
-from aggregation.class_kernels import FlowFacts
+from aggregation import kernels, kernels_classes
 from aggregation.class_ranges import Compiled, compile_rules
+from aggregation.kernels_classes import FlowFacts
 from aggregation.segments import Columns
 from aggregation.settings import CLASSES_MAX, DEFAULT_CLASS, TrafficClass
 from core import class_rules, tables
@@ -68,7 +68,7 @@ class Classifier:
         return cls((OPEN_START,), (compile_rules(*settings_rules(entries), ids, ids[DEFAULT_CLASS]),))
 
     @property
-    def ranges(self) -> class_kernels.ClassRanges:
+    def ranges(self) -> kernels_classes.ClassRanges:
         """Those of the earliest rules."""
         return self.compiled[0].ranges
 
@@ -80,7 +80,7 @@ class Classifier:
     def classify(self, addresses: NDArray[np.uint8]) -> NDArray[np.int16]:
         """Addresses (n, 16) → class ids, by the earliest rules, which must ask for prefixes alone."""
         found = np.empty(len(addresses), np.int64)
-        class_kernels.find_codes(np.ascontiguousarray(addresses).ravel(), self.ranges, found)
+        kernels_classes.find_codes(np.ascontiguousarray(addresses).ravel(), self.ranges, found)
         assert not len(found) or found.min() >= 0, "the address alone does not tell the class"
         return found.astype(np.int16)
 
@@ -95,14 +95,14 @@ class Classifier:
             from_ms = self.starts[number] if number > low else OPEN_START
             to_ms = self.starts[number + 1] if number < high else OPEN_END
             one = self.compiled[number]
-            class_kernels.classify_spans(facts, one.ranges, one.rules, high > low, from_ms, to_ms, spans)
+            kernels_classes.classify_spans(facts, one.ranges, one.rules, high > low, from_ms, to_ms, spans)
         return spans
 
 
 def _cut(spans: kernels.Spans, edges: NDArray[np.int64]) -> kernels.Spans:
     room = len(spans.flow) * (len(edges) + 1)
     cut = kernels.Spans._make(np.empty(room, column.dtype) for column in spans)
-    count = class_kernels.cut_spans(spans, edges, cut)
+    count = kernels_classes.cut_spans(spans, edges, cut)
     return kernels.Spans._make(column[:count] for column in cut)
 
 

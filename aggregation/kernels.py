@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregation.cell_kernels import COUNT_MAX as COUNT_MAX
-from aggregation.cell_kernels import DONE as DONE
-from aggregation.cell_kernels import FULL as FULL
-from aggregation.cell_kernels import LOW_BITS, SERVICE_SHIFT, slot_number
-from aggregation.cell_kernels import OVERFLOW as OVERFLOW
+from aggregation.kernels_cells import COUNT_MAX as COUNT_MAX
+from aggregation.kernels_cells import DONE as DONE
+from aggregation.kernels_cells import FULL as FULL
+from aggregation.kernels_cells import LOW_BITS, SERVICE_SHIFT, slot_number
+from aggregation.kernels_cells import OVERFLOW as OVERFLOW
 from core.jit import inline_kernel, kernel
 
 RATE_ZERO, TIME_BACKWARDS, DURATION_TOO_LONG, COUNT_OUT_OF_RANGE, TOO_COARSE = 3, 4, 5, 6, 7

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregation import cell_kernels
-from aggregation.cell_kernels import SlotNumbers
+from aggregation import kernels_cells
 from aggregation.cell_sums import CellSums
+from aggregation.kernels_cells import SlotNumbers
 from core import schemas
 from core.errors import RatemillError
 from core.jit import kernel
@@ -31,12 +31,12 @@ _rows = st.lists(st.tuples(_services, _slots, _lows, _counts, _counts, st.intege
 def write(given: np.ndarray, rows: np.ndarray, slots: SlotNumbers, state: np.ndarray) -> int:  # type: ignore[type-arg]
     """Rows as `cut_cells` writes them."""
     for i in range(state[1], given.shape[0]):
-        number = cell_kernels.slot_number(slots, state, given[i, 1])
+        number = kernels_cells.slot_number(slots, state, given[i, 1])
         if number < 0 or state[0] >= rows.shape[0]:
             state[1] = i
             return 1
         at = state[0]
-        rows[at, 0] = given[i, 0] << cell_kernels.SERVICE_SHIFT | number << cell_kernels.LOW_BITS | given[i, 2]
+        rows[at, 0] = given[i, 0] << kernels_cells.SERVICE_SHIFT | number << kernels_cells.LOW_BITS | given[i, 2]
         rows[at, 1], rows[at, 2], rows[at, 3] = given[i, 3], given[i, 4], given[i, 5]
         state[0] += 1
     return 0
@@ -97,7 +97,7 @@ def test_rows_by_the_hundred_thousand(services: int, slots: int, lows: int) -> N
 
 
 def test_more_slots_than_a_key_has_numbers_for() -> None:
-    rows = [(1 + number % 3, number * 300_000, 4, 1, 2, 1) for number in range(cell_kernels.SLOTS_MAX + 1000)]
+    rows = [(1 + number % 3, number * 300_000, 4, 1, 2, 1) for number in range(kernels_cells.SLOTS_MAX + 1000)]
     sums = CellSums(rows=1 << 20)
     put(sums, rows * 2)
     assert rows_of(sums.table()) == expected(rows * 2)

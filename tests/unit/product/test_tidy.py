@@ -117,7 +117,7 @@ def test_a_kernel_file_imports_kernel_files_only() -> None:
         for path in sources()
         if is_kernel(path)
         for name in imports_of(path)
-        if name != "core.jit" and not name.startswith(f"{path.relative_to(ROOT).parts[0]}.kernels.")
+        if name != "core.jit" and not name.startswith(f"{path.relative_to(ROOT).parts[0]}.kernels")
         and (name.startswith(".") or name.partition(".")[0] in PACKAGES)
     }
     assert not found
