@@ -1,4 +1,4 @@
-"""`ratemill classes apply|list|show`."""
+"""`ratemill classes apply|list|show|explain`."""
 
 from __future__ import annotations
 
@@ -55,3 +55,37 @@ def show_command(version: str = typer.Argument(help="Date of a version, or `sett
     from runtime import context, output
 
     output.emit_rows(class_versions.show(context.home(), version), class_versions.SHOW_COLUMNS)
+
+
+@classes.command("explain")
+def explain_command(
+    far: str = typer.Argument(help="Address of the far end.", metavar="ADDRESS"),
+    direction: str = typer.Option("down", "--direction", metavar="up|down", help="Seen from the service."),
+    at: str = typer.Option("", "--at", metavar="INSTANT", help="When it flows (ISO 8601 with offset); now if not given."),
+    as_number: int | None = typer.Option(None, "--as", min=0, max=2**32 - 1, help="AS number of the far end."),
+    dscp: str = typer.Option("", "--dscp", help="DSCP, as a number or a name such as EF."),
+    protocol: str = typer.Option("", "--protocol", help="IP protocol, as a number or a name such as udp."),
+    port: int | None = typer.Option(None, "--port", min=0, max=65_535, help="Port of the far end."),
+    near_port: int | None = typer.Option(None, "--near-port", min=0, max=65_535, help="Port of the service's end."),
+    exporter: str = typer.Option("", "--exporter", metavar="ADDRESS", help="Address of the router that exported the flow."),
+    interface: int | None = typer.Option(None, "--interface", min=0, help="ifIndex on the far side of that router."),
+) -> None:
+    """Which rules a flow meets, which one wins, and what the others ask for that it does not have."""
+    from aggregation import class_explanation
+    from aggregation.class_file import dscp_number
+    from core import clock
+    from core.addresses import parse_address, parse_protocol
+    from runtime import context, output
+
+    if direction not in ("up", "down"):
+        raise UsageError(f"--direction {direction} is neither up nor down")
+    instant = options.instant(at, "--at")
+    try:
+        asked = class_explanation.Asked(
+            parse_address(far), direction, clock.now_ms() if instant is None else instant, as_number,
+            dscp_number(int(dscp) if dscp.isdecimal() else dscp) if dscp else None,
+            parse_protocol(protocol) if protocol else None, port, near_port, parse_address(exporter) if exporter else None,
+            interface)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    output.emit_rows(class_explanation.explain(context.home(), asked), class_explanation.COLUMNS)

@@ -71,13 +71,15 @@ def _ranges(first: int, last: int) -> Callable[[Any], Ranges]:
 
 
 def _dscp(value: Any) -> tuple[int, ...]:
-    found = set()
-    for item in _items(value):
-        number = DSCP_NAMES.get(str(item).upper(), item)
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= 63:
-            raise ValueError(f"{item!r} is neither a DSCP of 0 to 63 nor one of {', '.join(DSCP_NAMES)}")
-        found.add(number)
-    return tuple(sorted(found))
+    return tuple(sorted({dscp_number(item) for item in _items(value)}))
+
+
+def dscp_number(item: Any) -> int:
+    """A DSCP by name or number. Raises ValueError."""
+    number = DSCP_NAMES.get(str(item).upper(), item)
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= 63:
+        raise ValueError(f"{item!r} is neither a DSCP of 0 to 63 nor one of {', '.join(DSCP_NAMES)}")
+    return number
 
 
 def _protocols(value: Any) -> tuple[int, ...]:

@@ -169,5 +169,5 @@ def _say_if_cold() -> None:
     from core import jit
     from runtime import output
 
-    if jit.is_cold("aggregation.kernels"):
+    if jit.is_cold("aggregation.kernels", "aggregation.kernels_cells", "aggregation.kernels_classes", "subscribers.kernels"):
         output.say("compiling kernels, once …")

@@ -80,3 +80,17 @@ def test_every_problem_is_named_with_its_place_and_nothing_is_stored(home: Path)
     assert "'x'" in tied[0]["problem"]
     assert "'y'" in tied[0]["problem"]
     assert len(rows(run_cli("classes", "list", home=home))) == 1
+
+
+def test_explain_names_the_rule_that_wins_and_what_the_others_lack(home: Path) -> None:
+    run_cli("classes", "apply", str(home.parent / "rules.toml"), home=home)
+    flow = ("203.0.113.9", "--at", "2026-10-05T00:00Z", "--protocol", "tcp")
+    found = rows(run_cli("classes", "explain", *flow, "--port", "8050", home=home))
+    assert [(row["rule"], row["prefix"], row["wins"]) for row in found] == [
+        ("peers", "203.0.113.0/24", True), ("rule 1", None, False)]
+    assert found[1]["why"] == "holds, and comes behind the one that wins"
+    [lone] = rows(run_cli("classes", "explain", "192.0.2.1", *flow[1:], home=home))[:1]
+    assert lone["why"] == "it asks for far port 443, 8000-8100, which was not given"
+    [before] = rows(run_cli("classes", "explain", "8.8.1.1", "--at", "2026-09-05T00:00Z", home=home))
+    assert (before["version"], before["class"], before["wins"]) == ("settings", "old", True)
+    assert "neither up nor down" in run_cli("classes", "explain", "8.8.1.1", "--direction", "x", home=home, check=2).stderr
