@@ -26,7 +26,7 @@ from storage.home import Home
 
 ACTOR = Actor("test", "test")
 DAY = parse_instant("2026-10-05T00:00:00Z")
-ROUNDS = 60 if os.environ.get("RATEMILL_NIGHTLY") else 8
+ROUNDS = 60 if os.environ.get("RATEMILL_NIGHTLY") else 4
 
 KILLED = """
 import os, random, signal, sys

@@ -34,7 +34,7 @@ from storage import sql
 from storage.home import Home
 
 ACTOR = Actor("test", "a test")
-KILLS = 200 if os.environ.get("RATEMILL_NIGHTLY") else 12
+KILLS = 200 if os.environ.get("RATEMILL_NIGHTLY") else 5
 SETTINGS = ('[seller]\ntimezone = "Europe/Berlin"\n[[tax]]\ncategory = "standard"\npercent = "19"\nfrom = 2021-01-01\n'
             "[aggregation]\nbatch_flows_max = 1\nmerge_batches_min = 1000\n")
 SUBSCRIBERS = "account,name,kind,email,phone,address,contract,service,plan,start,end,timezone,currency\n" + "".join(
