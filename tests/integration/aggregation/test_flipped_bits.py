@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from aggregation_town import add_segment, make_home
+from damage import empty, flip, shorten
 from oracles.slow_usage import Calendar, Flow, Lease, Subscription, World, Zone
 
 from aggregation import cell_store, export, manifest, segments
@@ -195,20 +196,6 @@ def test_files_that_stand_in_for_each_other_are_both_named(stored: list[Stored])
 
 
 # Runs over damaged files ----------------------------------------------------------------------------------------------
-def flip(path: Path, _: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 16
-    path.write_bytes(data)
-
-
-def shorten(path: Path, _: Path) -> None:
-    os.truncate(path, path.stat().st_size - 1)
-
-
-def empty(path: Path, _: Path) -> None:
-    os.truncate(path, 0)
-
-
 def swap(path: Path, other: Path) -> None:
     aside = path.rename(path.with_suffix(".aside"))
     other.rename(path)

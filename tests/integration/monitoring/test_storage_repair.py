@@ -16,6 +16,7 @@ from typing import Any
 import packets
 import pytest
 import sqlalchemy as sa
+from damage import empty, flip, shorten
 from harness import ROOT, rows, run_cli
 from packets import Flow
 from running_collector import running
@@ -137,20 +138,6 @@ def audited(home: Home) -> list[str]:
 
 
 # damage ---------------------------------------------------------------------------------------------------------------
-def flip(path: Path, _: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 16
-    path.write_bytes(data)
-
-
-def shorten(path: Path, _: Path) -> None:
-    os.truncate(path, path.stat().st_size - 1)
-
-
-def empty(path: Path, _: Path) -> None:
-    os.truncate(path, 0)
-
-
 def lose(path: Path, _: Path) -> None:
     path.unlink()
 
