@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 
@@ -62,18 +62,41 @@ def sources_of(root: Path, module: str) -> list[Path]:
         path = _module_file(root, wanted.pop())
         if path is not None and path not in found:
             found[path] = None
-            wanted.extend(_imported(path.read_text(encoding="utf-8")))
+            wanted.extend(_source(path).imports)
     package = module.partition(".")[0]
     nearby, names = {package}, {package, "core"}
     while nearby:
         for path in (root / nearby.pop()).rglob("*.py"):
-            text = path.read_text(encoding="utf-8")
-            if _TUPLE in text:
+            source = _source(path)
+            if source.defines_tuple:
                 found[path] = None
-            new = {name.partition(".")[0] for name in _imported(text)} & set(PACKAGES) - names
+            new = source.packages - names
             nearby |= new
             names |= new
     return sorted(found)
+
+
+class _Source(NamedTuple):
+    """What a stamp needs to know of a file."""
+
+    digest: bytes
+    imports: list[str]
+    packages: frozenset[str]
+    defines_tuple: bool
+
+
+def _source(path: Path) -> _Source:
+    found = path.stat()
+    return _read_source(path, found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+@cache  # thirty modules with kernels ask for the same hundred files as a command starts
+def _read_source(path: Path, _modified: int, _size: int, _inode: int) -> _Source:
+    octets = path.read_bytes()
+    text = octets.decode()
+    imports = _imported(text)
+    packages = frozenset(name.partition(".")[0] for name in imports) & frozenset(PACKAGES)
+    return _Source(hashlib.sha256(octets).digest(), imports, packages, _TUPLE in text)
 
 
 def _imported(text: str) -> list[str]:
@@ -90,7 +113,7 @@ def stamp(root: Path, module: str) -> str:
     digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:3]}".encode())
     for path in sources_of(root, module):
         digest.update(str(path.relative_to(root)).encode())
-        digest.update(path.read_bytes())
+        digest.update(_source(path).digest)
     return digest.hexdigest()[:20]
 
 
