@@ -228,7 +228,7 @@ def test_a_thousand_reconnects_leave_memory_flat(tmp_path: Path) -> None:
             if n >= 1000 and n % 500 == 0:
                 wait_until(lambda n=n: counters.figures(home, "main").decoded == n)  # type: ignore[misc]
                 sizes.append(resident(one.receiver) + resident(one.process.pid))
-        # buffers and the allocators' arenas grow by steps, a leak in every window: 50 templates of 200 octets, 500 times, are 5 MB
+        # arenas grow by steps, a leak in every window: 50 templates of 200 octets, 500 times, are 5 MB
         assert min(after - before for before, after in itertools.pairwise(sizes)) < 2_500, f"{sizes} KiB"
         wait_until(lambda: counters.figures(home, "main").sessions_open == 0)
         assert one.stop() == 0
