@@ -6,6 +6,7 @@ Rounding happens once a line, by one function, named by its rule. No float comes
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 
 MINOR_DIGITS: dict[str, int] = {
@@ -59,6 +60,32 @@ def round_half_up(value: Fraction) -> int:
     doubled = 2 * abs(value.numerator) + value.denominator
     rounded = doubled // (2 * value.denominator)
     return rounded if value >= 0 else -rounded
+
+
+def round_half_even(value: Fraction) -> int:
+    """To the nearest whole number, halves to the even one (the banker's rule)."""
+    return round(value)
+
+
+def round_up(value: Fraction) -> int:
+    """To the next whole number away from zero."""
+    whole = -(-abs(value.numerator) // value.denominator)
+    return whole if value >= 0 else -whole
+
+
+def round_down(value: Fraction) -> int:
+    """To the next whole number towards zero."""
+    whole = abs(value.numerator) // value.denominator
+    return whole if value >= 0 else -whole
+
+
+ROUNDING: dict[str, Callable[[Fraction], int]] = {
+    "half_up": round_half_up,
+    "half_even": round_half_even,
+    "up": round_up,
+    "down": round_down,
+}
+"""Rules by the name that a plan gives them."""
 
 
 def to_minor(amount: Fraction, currency: str) -> int:

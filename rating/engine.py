@@ -1,12 +1,18 @@
 """Usage and plans → charges: a pure function, exact to the last octet, rounded once a line.
 
     charge_fees       each fee of a plan, for the stretches that begin, end or lie in the period
-    charge_traffic    octets of a stretch by zone, class and direction, above what is included
+    charge_once       what one event costs: activation, change, end
+    charge_traffic    octets of a stretch by zone, class and direction, above what is included, by price or tiers
     charge_percentile the n-th percentile of a stretch's 5-minute slots
+    charge_bound      what lacks to a minimum, or exceeds a maximum
+    charge_discount   percentages of lines and amounts a month
+    charge            all lines of a stretch
     rate              all of it for a period, with what became of the octets (rated, refused, without a plan)
 
 A stretch is a subscription's part of the period; usage reaches the engine summed by subscription, so nothing here looks
-at instants except to know how many slots a stretch has. All arithmetic is on whole numbers and fractions.
+at instants except to know how many slots a stretch has. All arithmetic is on whole numbers and fractions. An add-on is a
+subscription beside the service's own: it has no usage, but its quotas and discounts may concern the service's plan
+(`rating.quotas`).
 """
 
 from __future__ import annotations
@@ -16,16 +22,19 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from fractions import Fraction
 from functools import lru_cache
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core import money, periods
+from core.units import OCTET_UNITS
 from rating import proration
-from rating.plans import MONTHS, Catalogue, Fee, Percentile, Plan, Traffic
+from rating.plans import MONTHS, Bound, Catalogue, Discount, Fee, Once, Percentile, Plan, Quota, Tier, Traffic
+from rating.quotas import Carried, Pool
 
-ENGINE_VERSION = "1"
+ENGINE_VERSION = "2"
 """Changes whenever the same inputs could give other charges; stored with every run."""
 
 SLOT_SECONDS = 300
@@ -33,6 +42,22 @@ DECIMALS_SHOWN = 6
 
 PercentOn = Callable[[str, date], Fraction]
 """(tax category, local day) → percentage."""
+
+
+class Pause(NamedTuple):
+    """Local days [start, end) on which the service rests: a `suspension` or a `vacation`."""
+
+    start: date
+    end: date
+    kind: str
+
+
+class Beside(NamedTuple):
+    """Another subscription of the account: local days [start, end) under a plan."""
+
+    plan: str
+    start: date | None
+    end: date | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +71,14 @@ class Subscription:
     end: date | None
     timezone: str
     currency: str
+    is_first: bool = False  # no row of the service begins earlier
+    previous: str | None = None  # plan of the service's row that ends where this one starts
+    has_next: bool = False  # a row of the service starts where this one ends
+    pauses: tuple[Pause, ...] = ()
+    is_addon: bool = False
+    quantity: int = 1  # how many of an add-on
+    carried: tuple[Carried, ...] = ()  # of quotas, from earlier periods
+    beside: tuple[Beside, ...] = ()  # what else the account has
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +148,7 @@ class Rated:
     without_plan_octets: int = 0
     sampled_refused_octets: int = 0
     stretches: int = 0
+    carried: dict[int, list[Carried]] = field(default_factory=dict)  # by subscription, into the next period
 
 
 @dataclass(frozen=True)
@@ -136,21 +170,42 @@ def rate(inputs: Inputs) -> Rated:
     """The charges of a period."""
     result = Rated()
     planned: set[int | None] = set()
-    for subscription in inputs.subscriptions:
-        stretch = stretch_of(subscription, inputs.catalogue, inputs.period)
-        if stretch is None:
-            continue
-        planned.add(subscription.id)
-        usage = inputs.usage.get(subscription.id, ())
-        result.stretches += 1
-        result.charges += charge(stretch, usage, inputs.slots.get(subscription.id, NO_SLOTS), inputs.percent_on)
-        refused = sum(row.octets for row in usage if is_refused(stretch.plan, row))
-        result.sampled_refused_octets += refused
-        result.rated_octets += sum(row.octets for row in usage) - refused
+    for _, subscriptions in groupby(sorted(inputs.subscriptions, key=_service_of), key=_service_of):
+        stretches = [stretch for subscription in subscriptions
+                     if (stretch := stretch_of(subscription, inputs.catalogue, inputs.period)) is not None]
+        result.stretches += len(stretches)
+        own = [stretch for stretch in stretches if not stretch.subscription.is_addon]
+        addons = [stretch for stretch in stretches if stretch.subscription.is_addon]
+        pool = Pool(stretches) if any(stretch.plan.quotas for stretch in stretches) else None
+        charges: list[Charge] = []
+        for stretch in own:
+            subscription = stretch.subscription
+            planned.add(subscription.id)
+            usage = inputs.usage.get(subscription.id, ())
+            charges += charge(stretch, usage, inputs.slots.get(subscription.id, NO_SLOTS), inputs.percent_on, pool)
+            refused = sum(row.octets for row in usage if is_refused(stretch.plan, row))
+            result.sampled_refused_octets += refused
+            result.rated_octets += sum(row.octets for row in usage) - refused
+        of_service = list(charges)
+        for stretch in addons:
+            rows = charge(stretch, (), NO_SLOTS, inputs.percent_on, pool, of_service)
+            given = {line.name for line in stretch.plan.discounts if line.of == "service"}
+            of_service += [row for row in rows if row.line in given]
+            charges += rows
+        if pool is not None:
+            for stretch in stretches:
+                left = pool.left(stretch)
+                if left:
+                    result.carried[stretch.subscription.id] = left
+        result.charges += charges
     result.without_plan_octets = sum(
         row.octets for subscription_id, usage in inputs.usage.items() if subscription_id not in planned for row in usage)
     result.charges.sort(key=lambda charge: charge.key)
     return result
+
+
+def _service_of(subscription: Subscription) -> str:
+    return subscription.service
 
 
 def stretch_of(subscription: Subscription, catalogue: Catalogue, period: str) -> Stretch | None:
@@ -170,45 +225,112 @@ def is_refused(plan: Plan, usage: Usage) -> bool:
     return policies == {"refuse"}
 
 
-def charge(stretch: Stretch, usage: Iterable[Usage], slots: Slots, percent_on: PercentOn) -> list[Charge]:
-    """One row a line of the plan; lines that come to nothing are rows of 0."""
+def charge(stretch: Stretch, usage: Iterable[Usage], slots: Slots, percent_on: PercentOn, pool: Pool | None = None,
+           of_service: Sequence[Charge] = ()) -> list[Charge]:
+    """One row a line of the plan; lines that come to nothing are rows of 0. `pool` holds the quotas of the service, and
+    `of_service` what the service's plan was charged, for the discounts of an add-on."""
+    plan = stretch.plan
     usage = list(usage)
-    found = [row for fee in stretch.plan.fees for row in charge_fees(stretch, fee, percent_on)]
-    found += [charge_traffic(stretch, line, usage, percent_on) for line in stretch.plan.traffic]
-    found += [charge_percentile(stretch, line, slots, percent_on) for line in stretch.plan.percentiles]
-    return found
+    if pool is None and plan.quotas:
+        pool = Pool([stretch])
+    charged = usage if pool is None else pool.use(stretch, usage)
+    found = [row for fee in plan.fees for row in charge_fees(stretch, fee, percent_on)]
+    found += [row for line in plan.once for row in charge_once(stretch, line, percent_on)]
+    found += [charge_traffic(stretch, line, charged, percent_on) for line in plan.traffic]
+    found += [charge_percentile(stretch, line, slots, percent_on) for line in plan.percentiles]
+    if pool is not None:
+        found += [_quota_row(stretch, quota, pool.used(stretch, quota), percent_on) for quota in plan.quotas]
+    found += [charge_bound(stretch, "minimum", line, found, percent_on) for line in plan.minimums]
+    found += [charge_bound(stretch, "maximum", line, found, percent_on) for line in plan.maximums]
+    discounts: list[Charge] = []
+    for discount in plan.discounts:
+        of = found if discount.of == "own" else list(of_service)
+        discounts += charge_discount(stretch, discount, of, sum(amount_of(row) for row in [*of, *discounts]), percent_on)
+    return found + discounts
+
+
+def amount_of(charge: Charge) -> int:
+    """The amount that the price gives, in minor units: gross where prices include the tax."""
+    return charge.net_minor if charge.gross_minor is None else charge.gross_minor
 
 
 # fees
 
 
 def charge_fees(stretch: Stretch, fee: Fee, percent_on: PercentOn) -> list[Charge]:
-    """The charges of a fee that belong to the stretch's period: one, or none where a longer one begins or ends in another."""
-    begins, ends = _period_bounds(stretch.period, stretch.subscription.timezone)
+    """The charges of a fee that belong to the stretch's period: one for each time during which the service is what the fee
+    is for; none where a longer fee period begins or ends in another period."""
+    subscription = stretch.subscription
+    begins, ends = _period_bounds(stretch.period, subscription.timezone)
     bookable = begins if fee.when == "advance" else ends
-    if fee.every == "day":
-        days = (stretch.end - stretch.start).days
-        minor = _minor(Fraction(fee.amount), stretch.plan.currency)
-        due = Fraction(money.round_half_up(minor)) if fee.proration == "daily" else minor
-        row = (stretch.start, stretch.end, "1" if days == 1 else f"{days}/1", due * days)
-        return [_row(stretch, fee.name, "fee", row, fee.every, fee.amount, bookable, percent_on)]
-    first, last = periods.period_first_day(stretch.period), periods.period_end_day(stretch.period)
+    count = subscription.quantity
     found = []
-    for part in proration.parts(stretch.subscription.start, stretch.subscription.end, MONTHS[fee.every], first, last):
-        belongs = part.start if fee.when == "advance" else part.last_day
-        if first <= belongs < last:
-            row = (part.start, part.end, proration.quantity(fee.proration, part),
-                   _fee_minor(fee, part, stretch.plan.currency, stretch.subscription.timezone))
-            found.append(_row(stretch, fee.name, "fee", row, fee.every, fee.amount, bookable, percent_on))
+    if fee.every == "day":
+        for start, end in during(subscription.pauses, fee.during, stretch.start, stretch.end):
+            days = (_known(end) - _known(start)).days * count
+            minor = _minor(Fraction(fee.amount), stretch.plan.currency)
+            due = Fraction(stretch.plan.round(minor)) if fee.proration == "daily" else minor
+            row = (_known(start), _known(end), "1" if days == 1 else f"{days}/1", due * days)
+            found.append(_row(stretch, fee.name, "fee", row, fee.every, fee.amount, bookable, percent_on, fee.tax))
+        return found
+    first, last = periods.period_first_day(stretch.period), periods.period_end_day(stretch.period)
+    paid: set[date] = set()  # fee periods that are paid whole, however short the part
+    for start, end in during(subscription.pauses, fee.during, subscription.start, subscription.end):
+        for part in proration.parts(start, end, MONTHS[fee.every], first, last, stretch.plan.billing_day, subscription.start):
+            belongs = part.start if fee.when == "advance" else part.last_day
+            if fee.proration == "whole_period" and part.period_start in paid:
+                continue
+            paid.add(part.period_start)
+            if first <= belongs < last:
+                row = (part.start, part.end, times(count, proration.quantity(fee.proration, part)),
+                       count * _fee_minor(fee, part, stretch.plan, subscription.timezone))
+                found.append(_row(stretch, fee.name, "fee", row, fee.every, fee.amount, bookable, percent_on, fee.tax))
     return found
 
 
+def during(pauses: Sequence[Pause], what: str, start: date | None, end: date | None) -> list[tuple[date | None, date | None]]:
+    """The parts of [start, end) in which a service is what a fee is charged for: always, active (no pause), or in pauses of
+    one kind. Pauses do not overlap and are in order."""
+    if what == "always" or (what == "active" and not pauses):
+        return [(start, end)]
+    inside = [(max(pause.start, start or pause.start), min(pause.end, end or pause.end), pause.kind) for pause in pauses]
+    inside = [pause for pause in inside if pause[0] < pause[1]]
+    if what != "active":
+        return [(begins, ends) for begins, ends, kind in inside if kind == what]
+    found: list[tuple[date | None, date | None]] = []
+    since = start
+    for begins, ends, _ in inside:
+        if since is None or since < begins:
+            found.append((since, begins))
+        since = ends
+    if end is None or since is None or since < end:
+        found.append((since, end))
+    return found
+
+
+def _known(day: date | None) -> date:
+    assert day is not None, "a stretch, and an early end, have both dates"
+    return day
+
+
+def times(count: int, quantity: str) -> str:
+    """'14/28' three times is '42/28'."""
+    if count == 1:
+        return quantity
+    number, slash, of = quantity.partition("/")
+    return f"{int(number) * count}{slash}{of}"
+
+
+def _fee_minor(fee: Fee, part: proration.Part, plan: Plan, timezone: str) -> Fraction:
+    return _fee_part(fee, part, plan.currency, plan.rounding, timezone)
+
+
 @lru_cache(maxsize=65_536)
-def _fee_minor(fee: Fee, part: proration.Part, currency: str, timezone: str) -> Fraction:
+def _fee_part(fee: Fee, part: proration.Part, currency: str, rounding: str, timezone: str) -> Fraction:
     """What a part of a fee costs, exactly, in minor units."""
     whole = _minor(Fraction(fee.amount), currency)
     if fee.proration == "daily":
-        return Fraction(proration.daily_minor(whole, part))
+        return Fraction(proration.daily_minor(whole, part, money.ROUNDING[rounding]))
     return whole * proration.share(fee.proration, part, timezone)
 
 
@@ -216,19 +338,91 @@ def _minor(major: Fraction, currency: str) -> Fraction:
     return major * Fraction(10) ** money.minor_digits(currency)
 
 
+# single events
+
+
+def charge_once(stretch: Stretch, line: Once, percent_on: PercentOn) -> list[Charge]:
+    """The charge of an event, if it falls into the stretch's period."""
+    subscription, plan = stretch.subscription, stretch.plan
+    day = event_day(subscription, plan, line.on)
+    first, last = periods.period_first_day(stretch.period), periods.period_end_day(stretch.period)
+    if day is None or not first <= day < last:
+        return []
+    amount = Fraction(line.amount)
+    if line.percent:
+        fee = next(fee for fee in plan.fees if fee.name == line.of)
+        start, end = _known(subscription.start), _known(subscription.end)
+        until = periods.add_months(start, plan.contract_months, start.day)
+        amount = Fraction(line.percent) / 100 * Fraction(fee.amount) * remaining_fees(fee, plan, start, end, until)
+    bookable = _day_start(day, subscription.timezone)
+    row = (day, day + timedelta(days=1), str(subscription.quantity), _minor(amount, plan.currency) * subscription.quantity)
+    price = line.amount if not line.percent else f"{line.percent} %"
+    return [_row(stretch, line.name, "once", row, line.on, price, bookable, percent_on, line.tax)]
+
+
+def event_day(subscription: Subscription, plan: Plan, on: str) -> date | None:
+    """The local day of an event of a subscription; None if it has none."""
+    start, end = subscription.start, subscription.end
+    if on == "start" or (on == "activation" and subscription.is_first):
+        return start
+    if on == "change" and subscription.previous not in (None, plan.name):
+        return start
+    if on == "end" and end is not None and not subscription.has_next:
+        return end - timedelta(days=1)
+    if on == "early_end" and start is not None and end is not None and not subscription.has_next \
+            and end < periods.add_months(start, plan.contract_months, start.day):
+        return end - timedelta(days=1)
+    return None
+
+
+def remaining_fees(fee: Fee, plan: Plan, start: date, end: date, until: date) -> Fraction:
+    """How many fees, whole and in parts by days, lie between the end of a subscription and that of its contract."""
+    parts = proration.parts(end, until, MONTHS[fee.every], end, until, plan.billing_day, start)
+    return sum((Fraction(part.days, part.period_days) for part in parts), Fraction(0))
+
+
 # traffic
 
 
 def charge_traffic(stretch: Stretch, line: Traffic, usage: Iterable[Usage], percent_on: PercentOn) -> Charge:
-    """The octets of a line, above what is included, by the unit."""
+    """The octets of a line, above what is included, by the unit, the started block, or the tiers."""
     octets = sum(row.octets for row in usage if line.matches(row.zone, row.class_, row.direction)
                  and (line.sampled == "allow" or not row.sampled))
     billed = billed_octets(octets, line.included, line.above)
-    amount = _minor(Fraction(line.price) * Fraction(billed, line.unit_octets), stretch.plan.currency)
-    row = (stretch.start, stretch.end, decimal_text(Fraction(billed, line.unit_octets)), amount)
-    charged = _usage_row(stretch, line.name, "traffic", row, line.unit, line.price, percent_on)
+    unit, price, quantity = line.unit, line.price, Fraction(billed, line.unit_octets)
+    if line.tiers:
+        amount, price = tiered(line, billed), line.model
+    elif line.block is not None:
+        blocks = -(-billed // line.block)
+        amount, unit, quantity = Fraction(line.price) * blocks, line.block_text, Fraction(blocks)
+    else:
+        amount = Fraction(line.price) * quantity
+    row = (stretch.start, stretch.end, decimal_text(quantity), _minor(amount, stretch.plan.currency))
+    charged = _usage_row(stretch, line.name, "traffic", row, unit, price, percent_on, line.tax)
     return charged._replace(direction=line.direction, zone=line.zones[0] if len(line.zones) == 1 else None,
                             class_=line.classes[0] if len(line.classes) == 1 else None)
+
+
+def tiered(line: Traffic, octets: int) -> Fraction:
+    """`graduated`: each tier's own part at its price, and the flat amount of every tier that is reached (the first always
+    is); `volume`: everything at the price of the tier that the whole falls into. In major units, exactly."""
+    total, below = Fraction(0), 0
+    for tier in line.tiers:
+        if line.model == "volume":
+            if tier.to is None or octets <= tier.to:
+                return Fraction(tier.flat) + _of_tier(line, tier, octets)
+            continue
+        if octets > below or below == 0:
+            upper = octets if tier.to is None else min(octets, tier.to)
+            total += Fraction(tier.flat) + _of_tier(line, tier, upper - below)
+        below = tier.to if tier.to is not None else octets
+    return total
+
+
+def _of_tier(line: Traffic, tier: Tier, octets: int) -> Fraction:
+    if tier.block is not None:
+        return Fraction(tier.price) * -(-octets // tier.block)
+    return Fraction(tier.price) * Fraction(octets, line.unit_octets)
 
 
 def billed_octets(octets: int, included: int, above: str) -> int:
@@ -259,7 +453,8 @@ def charge_percentile(stretch: Stretch, line: Percentile, slots: Slots, percent_
     amount = _minor(Fraction(line.price) * bits / line.unit_bits, stretch.plan.currency)
     shown = Fraction(money.round_half_up(bits / line.unit_bits * 10**DECIMALS_SHOWN), 10**DECIMALS_SHOWN)
     row = (stretch.start, stretch.end, decimal_text(shown), amount)
-    return _usage_row(stretch, line.name, "percentile", row, line.unit, line.price, percent_on)._replace(direction=direction)
+    charged = _usage_row(stretch, line.name, "percentile", row, line.unit, line.price, percent_on, line.tax)
+    return charged._replace(direction=direction)
 
 
 def slots_of(stretch: Stretch) -> int:
@@ -289,25 +484,122 @@ def percentile_of(values: NDArray[np.int64], count: int, percentile: Fraction) -
     return int(np.partition(values, len(values) - 1 - drop)[len(values) - 1 - drop])
 
 
+# lines about other lines
+
+
+def charge_bound(stretch: Stretch, kind: str, line: Bound, charges: Iterable[Charge], percent_on: PercentOn) -> Charge:
+    """`minimum`: what the lines lack to the amount; `maximum`: less what they exceed it by."""
+    total = sum(amount_of(row) for row in charges if not line.lines or row.line in line.lines)
+    bound = _minor(Fraction(line.amount), stretch.plan.currency) * share_of(stretch, line.share)
+    difference = max(Fraction(0), bound - total) if kind == "minimum" else min(Fraction(0), bound - total)
+    row = (stretch.start, stretch.end, share_text(stretch, line.share), difference)
+    return _usage_row(stretch, line.name, kind, row, "month", line.amount, percent_on, line.tax)
+
+
+def share_of(stretch: Stretch, share: str) -> Fraction:
+    """The stretch's part of the period's days, or 1."""
+    if share == "whole_period":
+        return Fraction(1)
+    month = periods.period_end_day(stretch.period) - periods.period_first_day(stretch.period)
+    return Fraction((stretch.end - stretch.start).days, month.days)
+
+
+def share_text(stretch: Stretch, share: str) -> str:
+    days = (stretch.end - stretch.start).days
+    month = (periods.period_end_day(stretch.period) - periods.period_first_day(stretch.period)).days
+    return "1" if share == "whole_period" or days == month else f"{days}/{month}"
+
+
+def charge_discount(stretch: Stretch, line: Discount, charges: Iterable[Charge], left: int, percent_on: PercentOn
+                    ) -> list[Charge]:
+    """A discount for the days of its window: of each charge's own days for a percentage, of the stretch's for an amount a
+    month. Never more than its lines come to, nor than `left`."""
+    window = discount_days(stretch.subscription, line)
+    meets = overlap(window, stretch.start, stretch.end)
+    listed = [row for row in charges if row.kind != "discount" and (not line.lines or row.line in line.lines)]
+    month = (periods.period_end_day(stretch.period) - periods.period_first_day(stretch.period)).days
+    if line.percent:
+        shares = [(amount_of(row), overlap(window, row.start, row.end), (row.end - row.start).days) for row in listed]
+        if not any(days for _, days, _ in shares):
+            return []
+        amount = sum((Fraction(minor * days, of) for minor, days, of in shares), Fraction(0)) * Fraction(line.percent) / 100
+        quantity, price = "1", f"{line.percent} %"
+    else:
+        if not meets:
+            return []
+        count = stretch.subscription.quantity
+        amount = _minor(Fraction(line.amount), stretch.plan.currency) * Fraction(meets, month) * count
+        quantity, price = times(count, "1" if meets == month else f"{meets}/{month}"), line.amount
+    most = max(0, min(left, sum(amount_of(row) for row in listed)))
+    row = (stretch.start, stretch.end, quantity, -min(amount, Fraction(most)))
+    return [_usage_row(stretch, line.name, "discount", row, "month", price, percent_on, line.tax)]
+
+
+Days = list[tuple[date | None, date | None]]
+
+
+def discount_days(subscription: Subscription, line: Discount) -> Days:
+    """The local days on which a discount holds, as intervals without overlap."""
+    start = subscription.start
+    if (line.starts_from is not None and (start is None or start < line.starts_from)) \
+            or (line.starts_until is not None and (start is None or start >= line.starts_until)):
+        return []
+    begins, ends = start, subscription.end
+    if line.after_months or line.months is not None:
+        if start is None:  # since ever: the first months are over, and all later ones have begun
+            return [] if line.months is not None else _beside_days(subscription, line, None, ends)
+        begins = periods.add_months(start, line.after_months, start.day)
+        if line.months is not None:
+            over = periods.add_months(start, line.after_months + line.months, start.day)
+            ends = over if ends is None else min(over, ends)
+    return _beside_days(subscription, line, begins, ends)
+
+
+def _beside_days(subscription: Subscription, line: Discount, begins: date | None, ends: date | None) -> Days:
+    if not line.beside:
+        return [(begins, ends)]
+    found: Days = []
+    for other in sorted((row for row in subscription.beside if row.plan in line.beside), key=lambda row: row.start or date.min):
+        since = max(filter(None, (begins, other.start, found[-1][1] if found else None)), default=None)
+        until = min(filter(None, (ends, other.end)), default=None)
+        if found and found[-1][1] is None:
+            break
+        if since is None or until is None or since < until:
+            found.append((since, until))
+    return found
+
+
+def overlap(days: Days, start: date, end: date) -> int:
+    """How many days of [start, end) lie in one of the intervals."""
+    return sum(max(0, (min(until or end, end) - max(since or start, start)).days) for since, until in days)
+
+
 # rows
 
 
+def _quota_row(stretch: Stretch, quota: Quota, used: int, percent_on: PercentOn) -> Charge:
+    row = (stretch.start, stretch.end, decimal_text(Fraction(used, OCTET_UNITS[quota.unit])), Fraction(0))
+    charged = _usage_row(stretch, quota.name, "quota", row, quota.unit, "0", percent_on, "")
+    return charged._replace(direction=quota.direction)
+
+
 def _usage_row(stretch: Stretch, line: str, kind: str, row: tuple[date, date, str, Fraction], unit: str, price: str,
-               percent_on: PercentOn) -> Charge:
+               percent_on: PercentOn, tax: str) -> Charge:
     _, ends = _period_bounds(stretch.period, stretch.subscription.timezone)
-    return _row(stretch, line, kind, row, unit, price, ends, percent_on)
+    return _row(stretch, line, kind, row, unit, price, ends, percent_on, tax)
 
 
 def _row(stretch: Stretch, line: str, kind: str, row: tuple[date, date, str, Fraction], unit: str, price: str,
-         bookable: int, percent_on: PercentOn) -> Charge:
+         bookable: int, percent_on: PercentOn, tax: str) -> Charge:
     start, end, quantity, amount = row
     plan = stretch.plan
-    net, gross = money.round_half_up(amount), None
+    tax = tax or plan.tax
+    net, gross = plan.round(amount), None
     if plan.inclusive:
         gross = net
-        net = net_of_gross(gross, percent_on(plan.tax, end - timedelta(days=1)))
+        net = net_of_gross(gross, percent_on(tax, end - timedelta(days=1)))
     return Charge(stretch.period, stretch.subscription.service, plan.name, plan.version, start, end, line, kind, None, None,
-                  None, quantity, unit, price, net, gross, plan.tax, plan.currency, bookable)
+                  None, quantity, unit, price, net, gross, tax, plan.currency, bookable)
 
 
 def net_of_gross(gross_minor: int, percent: Fraction) -> int:

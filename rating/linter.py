@@ -19,12 +19,13 @@ from core import calendars, money, units
 from core.errors import Problem
 from core.toml_lines import Lines
 from core.toml_lines import Path as TomlPath
-from rating import plans
+from rating import plan_rules, plans
 
 FILE_SIZE_MAX = 16 << 20
 ZONES_MAX = 100
 NAME_LENGTH_MAX = 200
 REQUIRED: Any = object()
+OMITTED: Any = object()
 Document = dict[str, Any]
 
 
@@ -50,7 +51,8 @@ class Linted:
 
 @dataclass(frozen=True)
 class Key:
-    """A key of a table: `check` returns the value to store or raises ValueError; REQUIRED has no default."""
+    """A key of a table: `check` returns the value to store or raises ValueError. REQUIRED has no default, and OMITTED is not
+    stored where it is not written: keys that came later leave the digests of older plans alone."""
 
     check: Callable[[Any], Any]
     default: Any = REQUIRED
@@ -142,6 +144,40 @@ def _tables(value: Any) -> list[Any]:
     return value
 
 
+def _table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{_shown(value)} is not a table of keys and values")
+    return value
+
+
+def _volume(value: Any) -> str:
+    if units.parse_octets(_ascii(value)) == 0:
+        raise ValueError(f"'{value}' is nothing: leave the key out, or write a volume such as \"10 GB\"")
+    return str(value)
+
+
+def _percent(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{_shown(value)} is not exact: write the percentage as text, \"{_shown(value)}\"")
+    if not 0 < money.parse_price(_ascii(value)) <= 100:
+        raise ValueError(f"{value} is not above 0 and at most 100")
+    return value
+
+
+def _months(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1200:
+        raise ValueError(f"{_shown(value)} is not a whole number from 1 to 1200")
+    return value
+
+
+def _billing_day(value: Any) -> int | str:
+    if value == "anniversary":
+        return "anniversary"
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 31:
+        raise ValueError(f"{_shown(value)} is neither a day of the month from 1 to 31 nor \"anniversary\"")
+    return value
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{_shown(value)} is not true or false")
@@ -187,20 +223,34 @@ PLAN = {
     "name": Key(_name), "from": Key(_date, hint="the date from which this version of the plan is valid"),
     "currency": Key(_currency), "tax": Key(_name, hint="a category of a [[tax]] in ratemill.toml"),
     "prices": Key(_choice(*plans.PRICES), hint="say whether prices are exclusive or inclusive of tax"),
-    "calendar": Key(_name, None), "fee": Key(_tables, []), "traffic": Key(_tables, []), "percentile": Key(_tables, []),
+    "calendar": Key(_name, None), "addon": Key(_flag, OMITTED), "billing_day": Key(_billing_day, OMITTED),
+    "rounding": Key(_choice(*plans.ROUNDING), OMITTED), "contract": Key(_table, OMITTED),
+    "fee": Key(_tables, []), "once": Key(_tables, OMITTED), "traffic": Key(_tables, []), "percentile": Key(_tables, []),
+    "quota": Key(_tables, OMITTED), "minimum": Key(_tables, OMITTED), "maximum": Key(_tables, OMITTED),
+    "discount": Key(_tables, OMITTED),
 }
+CONTRACT = {"months": Key(_months, hint="say for how many months the subscriber is bound")}
 FEE = {
     "name": Key(_name), "amount": Key(_price),
     "every": Key(_choice(*plans.EVERY), hint=f"say what the amount is for: {', '.join(plans.EVERY)}"),
     "when": Key(_choice(*plans.WHEN), hint="say when it is booked: advance or arrears"),
     "proration": Key(_choice(*plans.PRORATION), hint=f"say what a part costs: {', '.join(plans.PRORATION)}"),
+    "during": Key(_choice(*plans.DURING), OMITTED), "tax": Key(_name, OMITTED),
+}
+ONCE = {
+    "name": Key(_name), "on": Key(_choice(*plans.ON), hint=f"say what it is charged for: {', '.join(plans.ON)}"),
+    "amount": Key(_price, OMITTED), "percent": Key(_percent, OMITTED), "of": Key(_name, OMITTED), "tax": Key(_name, OMITTED),
 }
 TRAFFIC = {
     "name": Key(_name), "direction": Key(_choice(*plans.DIRECTIONS), hint="say which traffic counts: up, down or both"),
     "classes": Key(_names, []), "zones": Key(_names, []), "included": Key(_octets, None),
-    "above": Key(_choice(*plans.ABOVE), None), "price": Key(_price),
-    "unit": Key(_choice(*units.OCTET_UNITS), hint="say what the price is for: GB is 10^9 octets, GiB is 2^30"),
-    "sampled": Key(_choice(*plans.SAMPLED), "refuse"),
+    "above": Key(_choice(*plans.ABOVE), None), "price": Key(_price, OMITTED),
+    "unit": Key(_choice(*units.OCTET_UNITS), OMITTED, hint="say what the price is for: GB is 10^9 octets, GiB is 2^30"),
+    "block": Key(_volume, OMITTED), "model": Key(_choice(*plans.MODELS), OMITTED), "tiers": Key(_tables, OMITTED),
+    "sampled": Key(_choice(*plans.SAMPLED), "refuse"), "tax": Key(_name, OMITTED),
+}
+TIER = {
+    "to": Key(_volume, OMITTED), "price": Key(_price), "flat": Key(_price, OMITTED), "block": Key(_volume, OMITTED),
 }
 PERCENTILE = {
     "name": Key(_name), "percentile": Key(_percentile),
@@ -208,8 +258,31 @@ PERCENTILE = {
     "missing": Key(_choice(*plans.MISSING), hint="say whether slots without traffic count as zero or are left_out"),
     "committed": Key(_speed, "0 bit/s"), "price": Key(_price),
     "unit": Key(_choice(*units.RATE_UNITS), hint="say what the price is for, such as Mbit/s (10^6 bits a second)"),
+    "tax": Key(_name, OMITTED),
 }
-LINES = {"fee": FEE, "traffic": TRAFFIC, "percentile": PERCENTILE}
+QUOTA = {
+    "name": Key(_name), "volume": Key(_volume),
+    "direction": Key(_choice(*plans.DIRECTIONS), hint="say which traffic uses it up: up, down or both"),
+    "classes": Key(_names, OMITTED), "zones": Key(_names, OMITTED), "given": Key(_choice(*plans.GIVEN), OMITTED),
+    "share": Key(_choice(*plans.SHARES), OMITTED), "priority": Key(_priority, OMITTED), "rollover": Key(_table, OMITTED),
+}
+ROLLOVER = {
+    "cap": Key(_volume, hint="say how much may be carried at most, such as cap = \"50 GB\""),
+    "periods": Key(_months, hint="say for how many periods what is left may be used"),
+}
+BOUND = {
+    "name": Key(_name), "amount": Key(_price), "lines": Key(_names, OMITTED),
+    "share": Key(_choice(*plans.SHARES), hint="say whether a part of a month has the whole_period amount, or by actual_days"),
+    "tax": Key(_name, OMITTED),
+}
+DISCOUNT = {
+    "name": Key(_name), "percent": Key(_percent, OMITTED), "amount": Key(_price, OMITTED), "lines": Key(_names, OMITTED),
+    "of": Key(_choice("own", "service"), OMITTED), "after_months": Key(_months, OMITTED), "months": Key(_months, OMITTED),
+    "starts_from": Key(_date, OMITTED), "starts_until": Key(_date, OMITTED), "beside": Key(_names, OMITTED),
+    "tax": Key(_name, OMITTED),
+}
+LINES = {"fee": FEE, "once": ONCE, "traffic": TRAFFIC, "percentile": PERCENTILE, "quota": QUOTA, "minimum": BOUND,
+         "maximum": BOUND, "discount": DISCOUNT}
 
 
 def read(path: Path, surroundings: Surroundings) -> Linted:
@@ -272,7 +345,7 @@ class _Judge:
             if name not in table:
                 if key.default is REQUIRED:
                     self.report(path, name, f"{noun} has no '{name}'", key.hint or f"add {name} = …")
-                else:
+                elif key.default is not OMITTED:
                     found[name] = key.default
                 continue
             try:
@@ -372,12 +445,26 @@ class _Judge:
             self.report(path, "tax", f"ratemill.toml has no [[tax]] of category '{tax}'",
                         f"did you mean '{near[0]}'?" if near else "add a [[tax]] with this category to ratemill.toml")
         names: dict[str, int] = {}
+        wrong: set[tuple[str | int, ...]] = set()
         for kind, keys in LINES.items():
+            if kind not in found:
+                continue
             lines = []
             for number, line in enumerate(found.get(kind) or []):
+                before = len(self.linted.problems)
                 lines.append(self.line((*path, kind, number), kind, line, keys, calendar, zones))
+                if len(self.linted.problems) > before:
+                    wrong.add((kind, number))
                 self.unique_line((*path, kind, number), lines[-1].get("name"), names)
             found[kind] = lines
+        if "contract" in found:
+            found["contract"] = self.table((*path, "contract"), found["contract"], CONTRACT, "[plan.contract]")
+
+        def report(where: TomlPath, column: str, problem: str, hint: str) -> None:
+            if where[:2] not in wrong:  # what is wrong by itself is corrected first
+                self.report((*path, *where), column, problem, hint)
+
+        plan_rules.check(found, report)
         self.linted.plan_lines.append(self.lines.of(path))
         self.linted.plans.append(found)
 
@@ -392,21 +479,32 @@ class _Judge:
     def line(self, path: TomlPath, kind: str, table: Mapping[str, Any], keys: Mapping[str, Key], calendar: str | None,
              zones: Mapping[str, frozenset[str]]) -> Document:
         found = self.table(path, table, keys, f"[[plan.{kind}]]")
+        if kind in ("traffic", "quota"):
+            self.filters(path, found, calendar, zones)
         if kind == "traffic":
-            self.traffic(path, table, found, calendar, zones)
+            self.traffic(path, table, found)
+        if kind == "quota" and "rollover" in found:
+            found["rollover"] = self.table((*path, "rollover"), found["rollover"], ROLLOVER, "rollover")
+        if "tax" in found and found["tax"] not in self.surroundings.tax_categories:
+            self.report(path, "tax", f"ratemill.toml has no [[tax]] of category '{found['tax']}'",
+                        "add a [[tax]] with this category to ratemill.toml")
         if kind == "fee" and found.get("every") == "day" and found.get("proration") == "thirty_day_month":
             self.report(path, "proration", "thirty_day_month says nothing about a fee for each day",
                         "a day is never cut: write actual_days")
         return found
 
-    def traffic(self, path: TomlPath, table: Mapping[str, Any], found: Document, calendar: str | None,
-                zones: Mapping[str, frozenset[str]]) -> None:
+    def traffic(self, path: TomlPath, table: Mapping[str, Any], found: Document) -> None:
         included = found.get("included")
         if included is not None and units.parse_octets(included) > 0 and "above" not in table:
             self.report(path, "above", f"'{included}' are included: is only the excess paid for, or everything once exceeded?",
                         'write above = "excess" or above = "all"')
         found["included"] = included or "0 B"
         found["above"] = found.get("above") or "excess"
+        if "tiers" in found:
+            found["tiers"] = [self.table((*path, "tiers", number), tier, TIER, "a tier")
+                              for number, tier in enumerate(found["tiers"])]
+
+    def filters(self, path: TomlPath, found: Document, calendar: str | None, zones: Mapping[str, frozenset[str]]) -> None:
         for name in found.get("classes") or []:
             if name not in self.surroundings.classes:
                 near = difflib.get_close_matches(name, self.surroundings.classes, 1)

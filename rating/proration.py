@@ -7,7 +7,7 @@ are local calendar months, so the billing day is the 1st; a subscription without
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from fractions import Fraction
@@ -17,6 +17,7 @@ from core.periods import add_months, local_day_start
 
 BILLING_DAY = 1
 _EVER = date(1970, 1, 1)
+_SAME = date.min
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +56,19 @@ def first_billing_day(start: date | None, months: int, billing_day: int = BILLIN
 
 
 def parts(start: date | None, end: date | None, months: int, first: date, last: date,
-          billing_day: int = BILLING_DAY) -> Iterator[Part]:
-    """The parts of fee periods of `months` that a subscription [start, end) pays for and that meet [first, last)."""
-    anchor = first_billing_day(start, months, billing_day)
+          billing_day: int | None = BILLING_DAY, anchored: date | None = _SAME) -> Iterator[Part]:
+    """The parts of fee periods of `months` that [start, end) pays for and that meet [first, last). Without a billing day it
+    is the day of `anchored`, from which fee periods are counted (None: as since ever; by default `start`)."""
+    origin = start if anchored is _SAME else anchored
+    day = billing_day if billing_day is not None else (BILLING_DAY if origin is None else origin.day)
+    anchor = first_billing_day(origin, months, day)
     distance = (first.year - anchor.year) * 12 + first.month - anchor.month
     number = distance // months - 1
     while True:
-        period_start = add_months(anchor, number * months, billing_day)
+        period_start = add_months(anchor, number * months, day)
         if period_start >= last:
             return
-        period_end = add_months(anchor, (number + 1) * months, billing_day)
+        period_end = add_months(anchor, (number + 1) * months, day)
         begins = period_start if start is None else max(start, period_start)
         ends = period_end if end is None else min(end, period_end)
         if begins < ends and begins < last and ends > first:
@@ -98,13 +102,13 @@ def share(policy: str, part: Part, timezone: str = "UTC") -> Fraction:
     return Fraction(0)
 
 
-def daily_minor(amount_minor: Fraction, part: Part) -> int:
+def daily_minor(amount_minor: Fraction, part: Part, rounded: Callable[[Fraction], int] = round_half_up) -> int:
     """Policy `daily`, in minor units: the amount divided by the fee period's days and rounded is debited each day; the
     fee period's last day takes what then remains of the rounded amount."""
-    a_day = round_half_up(amount_minor / part.period_days)
+    a_day = rounded(amount_minor / part.period_days)
     if part.end < part.period_end:
         return a_day * part.days
-    return a_day * (part.days - 1) + round_half_up(amount_minor) - a_day * (part.period_days - 1)
+    return a_day * (part.days - 1) + rounded(amount_minor) - a_day * (part.period_days - 1)
 
 
 def quantity(policy: str, part: Part) -> str:

@@ -36,7 +36,7 @@ def rows(home: Home) -> list[dict[str, Any]]:
 
 def _lines(document: str) -> int:
     content = json.loads(document)
-    return sum(len(content[kind]) for kind in ("fee", "traffic", "percentile"))
+    return sum(len(content.get(kind, ())) for kind in plans.LINE_KINDS)
 
 
 def show(home: Home, name: str, as_of: int | None) -> dict[str, Any]:
