@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -44,6 +45,14 @@ TERMS = pa.schema([
     schemas.column("end", pa.string(), "", "Local day after the last, empty: open."),
     schemas.column("timezone", pa.string(), "", "IANA time zone."),
     schemas.column("currency", pa.string(), "", "ISO 4217 code."),
+    schemas.column("addon", pa.bool_(), "", "Whether it is an add-on beside the service's own plan."),
+    schemas.column("quantity", pa.int32(), "", "How many of an add-on; 1 otherwise."),
+    schemas.column("first", pa.bool_(), "", "Whether no row of the service begins earlier."),
+    schemas.column("previous", pa.string(), "", "Plan of the row that ends where this one starts.", nullable=True),
+    schemas.column("followed", pa.bool_(), "", "Whether a row of the service starts where this one ends."),
+    schemas.column("pauses", pa.string(), "", "Times of rest as JSON: [[start, end, kind], …], in order."),
+    schemas.column("carried", pa.string(), "", "Of quotas, from earlier periods, as JSON: [[quota, expires, octets], …]."),
+    schemas.column("beside", pa.string(), "", "What else the account has, as JSON: [[plan, start, end], …]; empty: ever, open."),
 ])
 
 
@@ -123,9 +132,18 @@ def _terms(terms: Terms) -> pa.RecordBatch:
         plan = terms.catalogue.in_force(row.plan, row.start)
         rows.append({
             "subscription": row.id, "service_id": terms.service_ids[row.id], "service": row.service, "plan": row.plan,
-            "plan_version": plan.version if plan is not None else None, "start": row.start.isoformat() if row.start else "",
-            "end": row.end.isoformat() if row.end else "", "timezone": row.timezone, "currency": row.currency})
+            "plan_version": plan.version if plan is not None else None, "start": _text(row.start),
+            "end": _text(row.end), "timezone": row.timezone, "currency": row.currency, "addon": row.is_addon,
+            "quantity": row.quantity, "first": row.is_first, "previous": row.previous, "followed": row.has_next,
+            "pauses": json.dumps([[pause.start.isoformat(), pause.end.isoformat(), pause.kind] for pause in row.pauses]),
+            "carried": json.dumps(row.carried, ensure_ascii=False),
+            "beside": json.dumps([[other.plan, _text(other.start), _text(other.end)] for other in row.beside],
+                                 ensure_ascii=False)})
     return pa.RecordBatch.from_pylist(rows, schema=TERMS)
+
+
+def _text(day: date | None) -> str:
+    return "" if day is None else day.isoformat()
 
 
 def _write(home: Home, period: str, ending: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch],

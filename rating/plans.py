@@ -227,12 +227,13 @@ def parse(document: Mapping[str, Any]) -> Plan:
 
 
 def _traffic(line: Mapping[str, Any]) -> Traffic:
-    block = line.get("block")
+    block, tiers = line.get("block"), line.get("tiers", ())
+    unit = line.get("unit") or unit_of(block or tiers[0]["block"])
     return Traffic(name=line["name"], direction=line["direction"], classes=tuple(line["classes"]),
                    zones=tuple(line["zones"]), included=parse_octets(line["included"]), above=line["above"],
-                   price=line.get("price", ""), unit=line["unit"] if "unit" in line else unit_of(line["block"]),
+                   price=line.get("price", ""), unit=unit,
                    sampled=line["sampled"], block=None if block is None else parse_octets(block), block_text=block or "",
-                   model=line.get("model", ""), tiers=tuple(_tier(tier) for tier in line.get("tiers", ())),
+                   model=line.get("model", ""), tiers=tuple(_tier(tier) for tier in tiers),
                    tax=line.get("tax", ""))
 
 
