@@ -18,6 +18,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "status": ("monitoring.commands", "status", "What runs, what lags, what is wrong."),
     "metrics": ("monitoring.commands", "metrics", "Figures for Prometheus: what a scrape gives."),
     "subscribers": ("subscribers.commands", "subscribers", "Accounts, contracts, services and their plans."),
+    "addons": ("subscribers.commands", "addons", "Plans beside a service's own: packages, equipment, addresses, coupons."),
+    "pauses": ("subscribers.commands", "pauses", "Times in which a service rests: suspension and vacation."),
     "leases": ("collector.lease_commands", "leases", "Which address belongs to which service, when."),
     "radius": ("subscribers.radius.commands", "radius", "Accounting of access servers: who is online with which address."),
     "plans": ("rating.commands", "plans", "Plans and calendars."),

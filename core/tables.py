@@ -209,6 +209,27 @@ subscription = Table(  # a row of subscribers.csv: a service under one plan for 
     Column("currency", Text, nullable=False),
     UniqueConstraint("service_id", "start_date"),
 )
+addon = Table(  # a plan beside a service's own
+    "addon",
+    metadata,
+    row_id(),
+    Column("service_id", BigInteger, ForeignKey("service.id"), nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("quantity", Integer, nullable=False),
+    Column("start_date", Text, nullable=False),  # ISO local date
+    Column("end_date", Text, nullable=False),  # ISO local date, exclusive; empty: open
+    UniqueConstraint("service_id", "plan", "start_date"),
+)
+pause = Table(  # a time in which a service rests
+    "pause",
+    metadata,
+    row_id(),
+    Column("service_id", BigInteger, ForeignKey("service.id"), nullable=False),
+    Column("kind", Text, nullable=False),  # suspension or vacation
+    Column("start_date", Text, nullable=False),  # ISO local date
+    Column("end_date", Text, nullable=False),  # ISO local date, exclusive; empty: open
+    UniqueConstraint("service_id", "start_date"),
+)
 lease = Table(
     "lease",
     metadata,
@@ -348,6 +369,7 @@ plan_version = Table(
     Column("document", Text, nullable=False),  # the plan as JSON (core.calendars and rating.plans read it)
     Column("digest", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
+    Column("addon", Integer, nullable=False, server_default="0"),  # 1: a plan beside a service's own
     UniqueConstraint("name", "valid_from"),
 )
 calendar_version = Table(
@@ -380,6 +402,15 @@ rate_run = Table(  # the newest row of a period is the one that counts
     Column("without_plan_octets", BigInteger, nullable=False),
     Column("sampled_refused_octets", BigInteger, nullable=False),
     Index("rate_run_period", "period"),
+)
+quota_carried = Table(  # what a run leaves of quotas for the next period
+    "quota_carried",
+    metadata,
+    Column("run_id", BigInteger, ForeignKey("rate_run.id"), primary_key=True),
+    Column("subscription", BigInteger, primary_key=True),  # row id of a subscription; of an add-on, negative
+    Column("quota", Text, primary_key=True),
+    Column("expires", Text, primary_key=True),  # the last period that may use it
+    Column("octets", BigInteger, nullable=False),
 )
 
 # ledger -------------------------------------------------------------------------------------------------------------

@@ -206,6 +206,7 @@ def _values(version: Version, before: Mapping[str, Any] | None) -> dict[str, Any
     if version.noun == "plan":
         return {**common, "currency": source["currency"], "tax": source["tax"], "prices": source["prices"],
                 "calendar": source["calendar"], "five_minutes": int(bool(source["percentile"])),
+                "addon": int(source.get("addon", False)),
                 "document": plans.canonical(source)}
     return {**common, "document": plans.canonical({**source, "holiday_dates": _holiday_dates(source, before)})}
 

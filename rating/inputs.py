@@ -6,19 +6,21 @@ Reads subscription, service, plan_version, segment, consumed, batch, input_chang
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sqlalchemy as sa
 
 from core import clock, periods, settings, tables
 from core.errors import RatemillError
+from rating import quotas
 from rating.apply import load_plans
-from rating.engine import Slots, Subscription, Usage
+from rating.engine import Beside, Pause, Slots, Subscription, Usage
 from rating.plans import Catalogue
+from rating.quotas import Carried
 from storage import files, generations
 from storage.generations import Generation
 from storage.home import Home
@@ -43,21 +45,110 @@ class Terms:
 
 
 def load_terms(connection: sa.Connection, document: settings.Document, period: str) -> Terms:
-    """The subscriptions that meet the period, each with the calendar month of its own zone."""
-    subscription, service = tables.subscription, tables.service
+    """The subscriptions and add-ons that meet the period, each with the calendar month of its own zone."""
+    catalogue = Catalogue(load_plans(connection))
+    service_ids: dict[int, int] = {}
+    accounts: dict[int, str] = {}
+    found = _subscriptions(connection, period, service_ids, accounts)
+    found += _addons(connection, period, service_ids, accounts)
+    carried = _carried(connection, period)
+    if carried:
+        found = [replace(row, carried=tuple(carried.get(row.id, ()))) for row in found]
+    return Terms(_beside(connection, found, catalogue, accounts), service_ids, catalogue, settings.tax_rates(document))
+
+
+def _meets(table: sa.FromClause, period: str) -> sa.ColumnElement[bool]:
     first, last = periods.period_first_day(period).isoformat(), periods.period_end_day(period).isoformat()
-    rows = connection.execute(
-        sa.select(subscription, service.c.service)
-        .join(service, service.c.id == subscription.c.service_id)
-        .where(subscription.c.start_date < last, sa.or_(subscription.c.end_date == "", subscription.c.end_date > first))
-        .order_by(service.c.service, subscription.c.start_date))
-    found, ids = [], {}
-    for row in rows:
-        ids[row.id] = row.service_id
+    return sa.and_(table.c.start_date < last, sa.or_(table.c.end_date == "", table.c.end_date > first))
+
+
+def _subscriptions(connection: sa.Connection, period: str, ids: dict[int, int], accounts: dict[int, str]
+                   ) -> list[Subscription]:
+    table, service = tables.subscription, tables.service
+
+    def neighbour(of: sa.Function[Any], name: str) -> sa.Label[Any]:
+        return of.over(partition_by=table.c.service_id, order_by=table.c.start_date).label(name)
+
+    neighbours = sa.select(
+        *table.c, neighbour(sa.func.lag(table.c.plan), "plan_before"), neighbour(sa.func.lag(table.c.end_date), "end_before"),
+        neighbour(sa.func.lead(table.c.start_date), "start_after")).subquery()
+    row_of = neighbours.c
+    pauses = _pauses(connection, period)
+    query = sa.select(*neighbours.c, service.c.service, service.c.account).join(service, service.c.id == row_of.service_id)
+    found = []
+    for row in connection.execute(query.where(_meets(neighbours, period)).order_by(service.c.service, row_of.start_date)):
+        ids[row.id], accounts[row.id] = row.service_id, row.account
         found.append(Subscription(
             id=row.id, service=row.service, plan=row.plan, start=_date(row.start_date), end=_date(row.end_date),
-            timezone=row.timezone, currency=row.currency))
-    return Terms(found, ids, Catalogue(load_plans(connection)), settings.tax_rates(document))
+            timezone=row.timezone, currency=row.currency, is_first=row.end_before is None,
+            previous=row.plan_before if row.end_before == row.start_date and row.start_date else None,
+            has_next=bool(row.end_date) and row.start_after == row.end_date, pauses=pauses.get(row.service_id, ())))
+    return found
+
+
+def _pauses(connection: sa.Connection, period: str) -> dict[int, tuple[Pause, ...]]:
+    """All pauses of the services that have one near the period: a fee for a year may hold an earlier or a later one."""
+    table = tables.pause
+    found: dict[int, list[Pause]] = {}
+    for row in connection.execute(sa.select(table).order_by(table.c.service_id, table.c.start_date)):
+        pause = Pause(date.fromisoformat(row.start_date), _date(row.end_date) or date.max, row.kind)
+        found.setdefault(row.service_id, []).append(pause)
+    return {service: tuple(pauses) for service, pauses in found.items()}
+
+
+def _addons(connection: sa.Connection, period: str, ids: dict[int, int], accounts: dict[int, str]) -> list[Subscription]:
+    """Add-ons as subscriptions with the negative of their row id, in the time zone and currency of the service's row that
+    holds when they begin (or the service's first)."""
+    table, service, own = tables.addon, tables.service, tables.subscription
+    rows = list(connection.execute(sa.select(table, service.c.service, service.c.account).join(service)
+                                   .where(_meets(table, period)).order_by(service.c.service, table.c.start_date, table.c.plan)))
+    if not rows:
+        return []
+    of_service: dict[int, list[sa.Row[Any]]] = {}
+    wanted = sa.select(table.c.service_id).where(_meets(table, period))
+    for subscription in connection.execute(sa.select(own).where(own.c.service_id.in_(wanted)).order_by(own.c.start_date)):
+        of_service.setdefault(subscription.service_id, []).append(subscription)
+    pauses = _pauses(connection, period)
+    found = []
+    for row in rows:
+        of = of_service[row.service_id]
+        holder = next((one for one in reversed(of) if one.start_date <= row.start_date), of[0])
+        ids[-row.id], accounts[-row.id] = row.service_id, row.account
+        found.append(Subscription(
+            id=-row.id, service=row.service, plan=row.plan, start=_date(row.start_date), end=_date(row.end_date),
+            timezone=holder.timezone, currency=holder.currency, is_first=True, pauses=pauses.get(row.service_id, ()),
+            is_addon=True, quantity=row.quantity))
+    return found
+
+
+def _carried(connection: sa.Connection, period: str) -> dict[int, list[Carried]]:
+    """What the newest run of the period before left of quotas."""
+    table, run = tables.quota_carried, tables.rate_run
+    newest = sa.select(sa.func.max(run.c.id)).where(run.c.period == quotas.later(period, -1)).scalar_subquery()
+    found: dict[int, list[Carried]] = {}
+    for row in connection.execute(sa.select(table).where(table.c.run_id == newest, table.c.expires >= period)
+                                  .order_by(table.c.subscription, table.c.quota, table.c.expires)):
+        found.setdefault(row.subscription, []).append(Carried(row.quota, row.expires, row.octets))
+    return found
+
+
+def _beside(connection: sa.Connection, found: list[Subscription], catalogue: Catalogue, accounts: Mapping[int, str]
+            ) -> list[Subscription]:
+    """The same, with what else their account has where a discount of their plan asks for it."""
+    asked = {plan.name: names for plan in catalogue.all()
+             if (names := {name for discount in plan.discounts for name in discount.beside})}
+    if not any(row.plan in asked for row in found):
+        return found
+    names = set().union(*asked.values())
+    service = tables.service
+    held: dict[str, list[tuple[int, Beside]]] = {}
+    for table, sign in ((tables.subscription, 1), (tables.addon, -1)):
+        query = sa.select(table.c.id, table.c.plan, table.c.start_date, table.c.end_date, service.c.account).join(service)
+        for row in connection.execute(query.where(table.c.plan.in_(names)).order_by(table.c.start_date, table.c.id)):
+            other = Beside(row.plan, _date(row.start_date), _date(row.end_date))
+            held.setdefault(row.account, []).append((sign * row.id, other))
+    return [replace(row, beside=tuple(other for id_, other in held.get(accounts[row.id], ()) if id_ != row.id))
+            if row.plan in asked else row for row in found]
 
 
 def _date(text: str) -> date | None:
@@ -76,10 +167,14 @@ def check_over(terms: Terms, seller_zone: str, period: str) -> None:
 
 
 def check_terms(terms: Terms) -> None:
-    """Raises RatemillError where a row's currency is not its plan's."""
+    """Raises RatemillError where a row's currency is not its plan's, or an add-on stands in the place of a plan."""
     wrong = []
     for row in terms.subscriptions:
         plan = terms.catalogue.in_force(row.plan, row.start)
+        if plan is not None and plan.is_addon != row.is_addon:
+            problem = f"'{plan.name}' from {plan.version}, the plan of {row.service}, is" + ("" if plan.is_addon else " not")
+            raise RatemillError(f"{problem} an add-on", "a service has a plan of its own in subscribers.csv, and add-ons "
+                                "beside it in addons.csv")
         if plan is not None and plan.currency != row.currency:
             wrong.append(f"{row.service} ({row.currency}) under {plan.name} ({plan.currency})")
     if wrong:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
@@ -198,6 +198,7 @@ class Plan:
     billing_day: int | None = 1  # None: the day of the subscription's start
     rounding: str = "half_up"
     contract_months: int = 0
+    is_addon: bool = False
 
     @property
     def version(self) -> str:
@@ -223,7 +224,7 @@ def parse(document: Mapping[str, Any]) -> Plan:
         discounts=tuple(_discount(line) for line in document.get("discount", ())),
         billing_day=None if document.get("billing_day") == "anniversary" else document.get("billing_day", 1),
         rounding=document.get("rounding", "half_up"),
-        contract_months=document.get("contract", {}).get("months", 0))
+        contract_months=document.get("contract", {}).get("months", 0), is_addon=document.get("addon", False))
 
 
 def _traffic(line: Mapping[str, Any]) -> Traffic:
@@ -293,6 +294,11 @@ class Catalogue:
         self._versions: dict[str, list[Plan]] = {}
         for plan in sorted(plans, key=lambda plan: plan.valid_from):
             self._versions.setdefault(plan.name, []).append(plan)
+
+    def all(self) -> Iterator[Plan]:
+        """Every version of every plan."""
+        for versions in self._versions.values():
+            yield from versions
 
     def in_force(self, name: str | None, start: date | None) -> Plan | None:
         """The version of plan `name` for a row that starts on `start` (None: since ever); a row that is older than the plan

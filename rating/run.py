@@ -118,6 +118,10 @@ def _keep(home: Home, bound: sa.Engine, period: str, as_of: int | None, prepared
             generation=prepared.generation.path if prepared.generation is not None else None,
             path=home.relative(path))).inserted_primary_key
         assert run_id is not None, "an insert gives a row id"
+        carried = [{"run_id": run_id[0], "subscription": number, **row._asdict()}
+                   for number, rows in rated.carried.items() for row in rows]
+        if carried:
+            connection.execute(tables.quota_carried.insert(), carried)
         audit.record(connection, actor, "rate run", period, _counts(before), {**_counts_of(values), "run": run_id[0]})
     return {"run": run_id[0], "changed": True}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +16,12 @@ from runtime import context, options, output
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from subscribers import beside
+
 subscribers = typer.Typer(help="Accounts, contracts, services and their plans.")
 leases = typer.Typer(help="Which address belongs to which service, when.")
+addons = typer.Typer(help="Plans beside a service's own: packages, equipment, addresses, coupons.")
+pauses = typer.Typer(help="Times in which a service rests: suspension and vacation.")
 
 _FILE = typer.Argument(help="The CSV file.", metavar="FILE.csv")
 LIST_COLUMNS = ("account", "name", "kind", "email", "phone", "address", "contract", "service", "plan", "start", "end",
@@ -157,3 +163,129 @@ def _lease_row(row: Any) -> dict[str, Any]:
         "start": None if row.start_ms <= -OPEN_END else format_instant(row.start_ms),
         "end": None if row.end_ms >= OPEN_END else format_instant(row.end_ms),
     }  # fmt: skip
+
+
+# what lies beside a plan
+
+_SERVICE = typer.Argument(help="Name of the service.", metavar="SERVICE")
+_OF_SERVICE = typer.Option("", "--service", help="Only those of this service.")
+_FROM = typer.Option(..., "--from", metavar="YYYY-MM-DD", help="First local day.")
+_UNTIL = typer.Option("", "--to", metavar="YYYY-MM-DD", help="First local day that no longer counts; open without it.")
+_END = typer.Argument(help="First local day that no longer counts.", metavar="YYYY-MM-DD")
+
+
+def _day(text: str) -> date:
+    from core.errors import UsageError
+
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"'{text}' is not a date", "write it as 2026-10-01") from None
+
+
+@addons.command("import")
+def import_addons(file: str = _FILE, dry_run: bool = options.DRY_RUN, reason: str = options.REASON) -> None:
+    """Import add-ons of services (service, plan, quantity, start, end); all rows or none."""
+    from subscribers import beside
+
+    _import(partial(_into, beside.ADDONS), file, dry_run, reason, "addons")
+
+
+@addons.command("add")
+def add_addon(
+    service: str = _SERVICE,
+    plan: str = typer.Argument(help="A plan with addon = true.", metavar="PLAN"),
+    start: str = _FROM,
+    end: str = _UNTIL,
+    quantity: int = typer.Option(1, "--quantity", help="How many of it."),
+    dry_run: bool = options.DRY_RUN,
+    reason: str = options.REASON,
+) -> None:
+    """Give a service an add-on."""
+    from storage import sql
+    from subscribers import beside
+
+    values = {"service": service, "plan": plan, "quantity": str(quantity), "start": start, "end": end}
+    who = actor.current(reason or f"addons add {plan}")
+    output.emit_object(beside.add(sql.engine(context.home()), beside.ADDONS, values, who, dry_run))
+
+
+@addons.command("end")
+def end_addon(
+    service: str = _SERVICE,
+    plan: str = typer.Argument(help="The add-on.", metavar="PLAN"),
+    day: str = _END,
+    reason: str = options.REASON,
+) -> None:
+    """Let an add-on of a service end."""
+    from storage import sql
+    from subscribers import beside
+
+    who = actor.current(reason or f"addons end {plan}")
+    output.emit_object(beside.end(sql.engine(context.home()), beside.ADDONS, service, _day(day), who, plan))
+
+
+@addons.command("list")
+def list_addons(service: str = _OF_SERVICE, to: str = options.TO_FILE) -> None:
+    """Every add-on, as addons.csv has them."""
+    from subscribers import beside
+
+    _list(beside.ADDONS, service, to)
+
+
+@pauses.command("import")
+def import_pauses(file: str = _FILE, dry_run: bool = options.DRY_RUN, reason: str = options.REASON) -> None:
+    """Import pauses of services (service, kind, start, end); all rows or none."""
+    from subscribers import beside
+
+    _import(partial(_into, beside.PAUSES), file, dry_run, reason, "pauses")
+
+
+@pauses.command("add")
+def add_pause(
+    service: str = _SERVICE,
+    kind: str = typer.Argument(help="suspension or vacation.", metavar="KIND"),
+    start: str = _FROM,
+    end: str = _UNTIL,
+    dry_run: bool = options.DRY_RUN,
+    reason: str = options.REASON,
+) -> None:
+    """Let a service rest."""
+    from storage import sql
+    from subscribers import beside
+
+    values = {"service": service, "kind": kind, "start": start, "end": end}
+    who = actor.current(reason or f"pauses add {kind}")
+    output.emit_object(beside.add(sql.engine(context.home()), beside.PAUSES, values, who, dry_run))
+
+
+@pauses.command("end")
+def end_pause(service: str = _SERVICE, day: str = _END, reason: str = options.REASON) -> None:
+    """Let a pause of a service end."""
+    from storage import sql
+    from subscribers import beside
+
+    who = actor.current(reason or "pauses end")
+    output.emit_object(beside.end(sql.engine(context.home()), beside.PAUSES, service, _day(day), who))
+
+
+@pauses.command("list")
+def list_pauses(service: str = _OF_SERVICE, to: str = options.TO_FILE) -> None:
+    """Every pause, as pauses.csv has them."""
+    from subscribers import beside
+
+    _list(beside.PAUSES, service, to)
+
+
+def _into(sort: beside.Sort, engine: sa.Engine, path: Path, who: actor.Actor, dry_run: bool) -> dict[str, int]:
+    from subscribers import beside
+
+    return beside.import_file(engine, sort, path, who, dry_run)
+
+
+def _list(sort: beside.Sort, service: str, to: str) -> None:
+    from storage import sql
+    from subscribers import beside
+
+    with sql.reading(sql.engine(context.home())) as connection:
+        output.emit_rows(beside.rows(connection, sort, service), sort.columns, to)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import rating_home
 import sqlalchemy as sa
+from rating_operator import Operator
 
 import cli
 from core import clock, schemas, tables
@@ -70,30 +70,6 @@ unit = "Mbit/s"
 """
 AFTER = "2026-11-02T00:00:00Z"
 OCTOBER = {"period": "2026-10", "hour": "2026-10-05T08:00:00Z"}
-
-
-class Operator:
-    """Runs commands in this process, on one home."""
-
-    def __init__(self, home: Home, capsys: pytest.CaptureFixture[str]) -> None:
-        self.home, self._capsys = home, capsys
-        self.error = ""
-
-    def __call__(self, *words: str, code: int = 0) -> list[dict[str, Any]]:
-        self._capsys.readouterr()
-        got = cli.run(["--home", str(self.home.path), "--json", *words])
-        out, self.error = self._capsys.readouterr()
-        assert got == code, f"{words}: exit {got}\n{out}\n{self.error}"
-        return [json.loads(line) for line in out.splitlines()]
-
-    def plans(self, text: str, *words: str, code: int = 0) -> list[dict[str, Any]]:
-        path = self.home.path / "plans.toml"
-        path.write_text(text, encoding="utf-8")
-        return self("plans", "apply", str(path), *words, code=code)
-
-    def count(self, table: sa.Table) -> int:
-        with sql.reading(sql.engine(self.home)) as connection:
-            return int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
 
 
 @pytest.fixture
