@@ -213,7 +213,7 @@ def _facts(content: Mapping[str, Any], said: Mapping[str, str]) -> list[list[str
 
 def _line(line: Mapping[str, Any], content: Mapping[str, Any], said: Mapping[str, str]) -> dict[str, Any]:
     spoken = content["language"]
-    price = languages.number(line["unit_price"], spoken)
+    price = said.get(f"price_{line['unit_price']}") or languages.number(line["unit_price"], spoken)
     return {
         "number": str(line["line"]),
         "name": line["charge_line"],

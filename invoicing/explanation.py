@@ -44,7 +44,7 @@ def explain(home: Home, number: str, line: int) -> Iterator[Row]:
         yield from _charge(home, run, wanted)
         terms = _terms(connection, wanted)
         yield from _plan(connection, wanted, terms)
-        if wanted["kind"] != "fee":
+        if wanted["kind"] in ("traffic", "percentile", "quota"):
             yield from _traffic(home, connection, run, wanted, terms)
 
 

@@ -60,6 +60,13 @@ _EN = {
     "fee_unit_month": "month",
     "fee_unit_quarter": "quarter",
     "fee_unit_year": "year",
+    "fee_unit_activation": "activation",
+    "fee_unit_start": "start",
+    "fee_unit_change": "change of plan",
+    "fee_unit_end": "end",
+    "fee_unit_early_end": "early end",
+    "price_graduated": "graduated",
+    "price_volume": "by volume",
 }
 _RU = {
     "invoice": "Счёт",
@@ -113,6 +120,13 @@ _RU = {
     "fee_unit_month": "месяц",
     "fee_unit_quarter": "квартал",
     "fee_unit_year": "год",
+    "fee_unit_activation": "подключение",
+    "fee_unit_start": "начало",
+    "fee_unit_change": "смена тарифа",
+    "fee_unit_end": "окончание",
+    "fee_unit_early_end": "досрочное окончание",
+    "price_graduated": "по ступеням",
+    "price_volume": "по объёму",
 }
 _NO_BREAK_SPACE = "\u00a0"
 _WORDS: dict[str, Mapping[str, str]] = {"en": _EN, "ru": _RU}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import ROUND_HALF_UP, Context, Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, ROUND_UP, Context, Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -134,8 +134,8 @@ def _share(net_minor: int, percent: str) -> int:
     return _round(_EXACT.divide(_EXACT.multiply(Decimal(net_minor), Decimal(percent)), Decimal(100)))
 
 
-def _round(value: Decimal) -> int:
-    return int(value.quantize(Decimal(1), rounding=ROUND_HALF_UP, context=_EXACT))
+def _round(value: Decimal, rule: str = ROUND_HALF_UP) -> int:
+    return int(value.quantize(Decimal(1), rounding=rule, context=_EXACT))
 
 
 _KEY = ("service", "plan", "plan_version", "start", "end", "line", "kind", "zone", "class", "direction", "unit",
@@ -158,14 +158,27 @@ def _compare_charges(
             if line["period"] == run.period:
                 before = list(_booked_before(connection, invoice["id"], line))
                 charge = rated.get(tuple(line[name] or None for name in _KEY_BOOKED))
-                _compare_line(findings, before, line, shown["nature"], charge)
+                _compare_line(findings, before, line, shown["nature"], charge, _rounding(connection, line))
 
 
 def _charge_key(row: Row) -> tuple[Any, ...]:
     return tuple(row[name].isoformat() if name in ("start", "end") else row[name] or None for name in _KEY)
 
 
-def _compare_line(findings: Findings, before: Sequence[Row], line: Row, nature: str, charge: Row | None) -> None:
+_RULES = {"half_up": ROUND_HALF_UP, "half_even": ROUND_HALF_EVEN, "up": ROUND_UP, "down": ROUND_DOWN}
+
+
+def _rounding(connection: sa.Connection, line: Row) -> str:
+    """The rule that the plan of a line names."""
+    plan = tables.plan_version.c
+    query = sa.select(plan.document).where(plan.name == line["plan"], plan.valid_from == line["plan_version"])
+    document = connection.execute(query).scalar_one_or_none()
+    return _RULES[json.loads(document or "{}").get("rounding", "half_up")]
+
+
+def _compare_line(
+    findings: Findings, before: Sequence[Row], line: Row, nature: str, charge: Row | None, rounding: str
+) -> None:
     """`nature` says which of the two a line is: on the way to the charge, or all that was booked of it taken back."""
     net, gross = (sum(row[name] or 0 for row in before) for name in ("net_minor", "gross_minor"))
     what = f"line {line['line']}"
@@ -178,7 +191,7 @@ def _compare_line(findings: Findings, before: Sequence[Row], line: Row, nature: 
         findings.compare(f"net of {what}", line["net_minor"], charge["net_minor"] - net)
         findings.compare(f"gross of {what}", line["gross_minor"] or 0, (charge["gross_minor"] or 0) - gross)
         findings.compare(f"quantity of {what}", line["quantity"], charge["quantity"])
-        _compare_arithmetic(findings, line, charge)
+        _compare_arithmetic(findings, line, charge, rounding)
 
 
 def _booked_before(connection: sa.Connection, invoice_id: int, line: Row) -> Iterator[Row]:
@@ -191,12 +204,13 @@ def _booked_before(connection: sa.Connection, invoice_id: int, line: Row) -> Ite
         yield dict(row)
 
 
-def _compare_arithmetic(findings: Findings, line: Row, charge: Row) -> None:
-    """A traffic charge is quantity times price, rounded once; its quantity is exact, so it can be said here."""
-    if charge["kind"] != "traffic":
+def _compare_arithmetic(findings: Findings, line: Row, charge: Row, rounding: str) -> None:
+    """A traffic charge is quantity times price, rounded once; its quantity is exact, so it can be said here. Tiers have
+    no one price: `rate verify` computes them again."""
+    if charge["kind"] != "traffic" or charge["unit_price"] in ("graduated", "volume"):
         return
     price = _EXACT.multiply(Decimal(charge["quantity"]), Decimal(charge["unit_price"]))
-    amount = _round(price.scaleb(minor_digits(line["currency"]), _EXACT))
+    amount = _round(price.scaleb(minor_digits(line["currency"]), _EXACT), rounding)
     if charge["gross_minor"] is None:
         findings.compare(f"quantity times price of line {line['line']}", charge["net_minor"], amount)
     else:

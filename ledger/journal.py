@@ -21,7 +21,7 @@ from core.errors import NotFound, RatemillError
 
 RECEIVABLES = "receivables"
 ROUNDING = "rounding"
-REVENUE_KINDS = ("fee", "traffic", "percentile")
+REVENUE_KINDS = ("fee", "once", "traffic", "percentile", "quota", "minimum", "maximum", "discount")
 AMOUNT_MAX = 2**62
 """No single amount, and no sum of one transaction, comes near 64 bits."""
 

@@ -215,3 +215,22 @@ def test_an_addon_in_the_place_of_a_plan_is_refused(operator: Operator) -> None:
     rating_home.subscribe(operator.home, "S1", "static-address", "2026-08-16")
     operator("rate", "run", "2026-09", code=1)
     assert "is an add-on" in operator.error
+
+
+def test_an_invoice_of_every_model_is_booked_and_verified(operator: Operator) -> None:
+    """Without usage: that would have to come from flows, or no invoice is made of it."""
+    operator.plans(PLANS)
+    rating_home.subscribe(operator.home, "S1", "home", "2026-08-16")
+    operator("addons", "add", "S1", "static-address", "--from", "2026-08-16")
+    for period in ("2026-08", "2026-09"):
+        operator("rate", "run", period)
+        operator("invoice", "run", period, "--as-of", "2026-11-01T12:00:00Z")
+    (invoice,) = operator("invoice", "list", "2026-09")
+    lines = {line["kind"]: line for line in operator("invoice", "export", "2026-09")}
+    assert set(lines) == {"fee", "traffic", "quota", "minimum", "maximum", "discount"}
+    for line in lines.values():
+        assert operator("invoice", "explain", invoice["number"], str(line["line"]))
+    assert operator("ledger", "check")
+    pdf = operator.home.path / "invoice.pdf"
+    operator("invoice", "pdf", invoice["number"], "--to", str(pdf))
+    assert pdf.read_bytes().startswith(b"%PDF")
