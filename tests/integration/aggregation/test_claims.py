@@ -122,7 +122,7 @@ def test_two_claimers_under_kill_9_count_each_segment_once(tmp_path: Path, datab
         assert connection.execute(sa.select(tables.claim)).first() is None
         known = set(connection.execute(sa.select(tables.cell_file.c.path)).scalars())
     assert {home.relative(path) for path in home.folder("cells").rglob("*") if path.is_file()} <= known
-    assert killed > rounds, f"{killed} killed, {helped} ended"
+    assert killed > rounds // 3, f"{killed} killed, {helped} ended"
 
 
 @pytest.mark.parametrize("seed", range(30 if NIGHTLY else 3))
