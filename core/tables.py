@@ -403,6 +403,28 @@ rate_run = Table(  # the newest row of a period is the one that counts
     Column("sampled_refused_octets", BigInteger, nullable=False),
     Index("rate_run_period", "period"),
 )
+decision = Table(  # what a [[plan.fair_use]] came to, once; append-only
+    "decision",
+    metadata,
+    row_id(),
+    Column("period", Text, nullable=False),
+    Column("service_id", BigInteger, ForeignKey("service.id"), nullable=False),
+    Column("subscription_id", BigInteger, ForeignKey("subscription.id"), nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("plan_version", Text, nullable=False),
+    Column("line", Text, nullable=False),
+    Column("number", Integer, nullable=False),  # counts the packages bought; 1 otherwise
+    Column("action", Text, nullable=False),  # notify, slow_down, block or buy
+    Column("detail", Text, nullable=False),  # the speed, or the add-on
+    Column("threshold", BigInteger, nullable=False),  # octets
+    Column("octets", BigInteger, nullable=False),  # at the end of the hour in which it was reached
+    Column("reached_ms", BigInteger, nullable=False),  # that hour
+    Column("undone_ms", BigInteger, nullable=False),  # the reset: the end of the local month
+    Column("at", BigInteger, nullable=False),
+    Column("generation", Text, nullable=False),  # the published usage that it was made from
+    UniqueConstraint("subscription_id", "period", "line", "number"),
+    Index("decision_period", "period"),
+)
 quota_carried = Table(  # what a run leaves of quotas for the next period
     "quota_carried",
     metadata,

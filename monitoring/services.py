@@ -14,13 +14,14 @@ def gather(document: Document) -> tuple[Sequence[Process], Sequence[Job]]:
     from aggregation import jobs as aggregation
     from collector import jobs as collector
     from monitoring import projections
+    from rating import jobs as rating
     from subscribers import jobs as subscribers
 
     projections.register()
     processes = [*subscribers.processes(document), *collector.PROCESSES]
     if metrics_settings(document).listen:
         processes.append(Process("metrics", ("metrics", "serve")))
-    jobs = [*subscribers.JOBS, *collector.JOBS, *aggregation.JOBS]
+    jobs = [*subscribers.JOBS, *collector.JOBS, *aggregation.JOBS, *rating.JOBS]
     names = [process.name for process in processes] + [job.name for job in jobs]
     assert len(names) == len(set(names)), f"two parts have one name: {names}"
     return processes, jobs

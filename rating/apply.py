@@ -172,7 +172,7 @@ def _lost_zone_problems(engine: sa.Engine, path: Path, changed: Iterable[Version
     problems = []
     for plan in (plan for plan in stored_plans if (plan.name, plan.version) not in replaced):
         zones = {zone.name for version in after if version.name == plan.calendar for zone in version.zones}
-        lost = [name for line in (*plan.traffic, *plan.quotas) for name in line.zones if name not in zones]
+        lost = [name for line in (*plan.traffic, *plan.quotas, *plan.fair_use) for name in line.zones if name not in zones]
         line = next((v.line for v in changed if v.noun == "calendar" and v.name == plan.calendar), 1)
         problems += [Problem(str(path), line, "zones", f"zone '{name}' goes, but plan '{plan.name}' from {plan.version} "
                              "names it", "keep the zone, or change the plan in the same file") for name in lost]

@@ -75,6 +75,28 @@ def rate_run(
                                actor.current(reason or f"rate run {period}")))
 
 
+@rate.command("decide")
+def rate_decide(period: str = options.PERIOD, dry_run: bool = options.DRY_RUN, reason: str = options.REASON) -> None:
+    """Take the decisions that fair use of a period asks for: notify, slow down, block, buy a package; each once."""
+    from rating import fair_use
+
+    wanted = options.period(period)
+    output.emit_object(fair_use.decide(context.home(), wanted, actor.current(reason or f"rate decide {wanted}"), dry_run))
+
+
+@rate.command("decisions")
+def rate_decisions(
+    period: str = typer.Argument("", help="YYYY-MM; all periods without it.", metavar="[PERIOD]"),
+    service: str = typer.Option("", "--service", help="Only those of this service."),
+    to: str = options.TO_FILE,
+) -> None:
+    """The decisions that were taken, and when they are undone."""
+    from rating import fair_use
+
+    wanted = options.period(period) if period else ""
+    output.emit_rows(fair_use.rows(context.home(), wanted, service), fair_use.COLUMNS, to)
+
+
 @rate.command("explain")
 def rate_explain(
     service: str = typer.Argument(help="Name of the service.", metavar="SERVICE"),

@@ -51,6 +51,7 @@ def load_terms(connection: sa.Connection, document: settings.Document, period: s
     accounts: dict[int, str] = {}
     found = _subscriptions(connection, period, service_ids, accounts)
     found += _addons(connection, period, service_ids, accounts)
+    found += _bought(connection, period, service_ids, accounts, {row.id: row for row in found})
     carried = _carried(connection, period)
     if carried:
         found = [replace(row, carried=tuple(carried.get(row.id, ()))) for row in found]
@@ -118,6 +119,32 @@ def _addons(connection: sa.Connection, period: str, ids: dict[int, int], account
             id=-row.id, service=row.service, plan=row.plan, start=_date(row.start_date), end=_date(row.end_date),
             timezone=holder.timezone, currency=holder.currency, is_first=True, pauses=pauses.get(row.service_id, ()),
             is_addon=True, quantity=row.quantity))
+    return found
+
+
+BOUGHT = -(2**30)
+"""Above the numbers of what was bought by decision: they are BOUGHT less the decision's row id."""
+
+
+def _bought(connection: sa.Connection, period: str, ids: dict[int, int], accounts: dict[int, str],
+            subscriptions: Mapping[int, Subscription]) -> list[Subscription]:
+    """Packages that a [[plan.fair_use]] bought: one add-on for each package of a subscription, from the day of the first
+    decision to the end of the month."""
+    table = tables.decision
+    bought: dict[tuple[int, str], list[sa.Row[Any]]] = {}
+    query = sa.select(table).where(table.c.period == period, table.c.action == "buy").order_by(table.c.id)
+    for row in connection.execute(query):
+        bought.setdefault((row.subscription_id, row.detail), []).append(row)
+    found = []
+    for (subscription_id, package), rows in bought.items():
+        of = subscriptions.get(subscription_id)
+        if of is None:
+            continue  # its dates were changed since: the decision stays, and covers nothing
+        number = BOUGHT - rows[0].id
+        ids[number], accounts[number] = rows[0].service_id, accounts[of.id]
+        start = periods.local_date(min(row.reached_ms for row in rows), of.timezone)
+        found.append(replace(of, id=number, plan=package, start=start, end=periods.period_end_day(period), is_first=True,
+                             previous=None, has_next=False, is_addon=True, quantity=len(rows)))
     return found
 
 

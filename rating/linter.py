@@ -227,7 +227,7 @@ PLAN = {
     "rounding": Key(_choice(*plans.ROUNDING), OMITTED), "contract": Key(_table, OMITTED),
     "fee": Key(_tables, []), "once": Key(_tables, OMITTED), "traffic": Key(_tables, []), "percentile": Key(_tables, []),
     "quota": Key(_tables, OMITTED), "minimum": Key(_tables, OMITTED), "maximum": Key(_tables, OMITTED),
-    "discount": Key(_tables, OMITTED),
+    "discount": Key(_tables, OMITTED), "fair_use": Key(_tables, OMITTED),
 }
 CONTRACT = {"months": Key(_months, hint="say for how many months the subscriber is bound")}
 FEE = {
@@ -270,6 +270,13 @@ ROLLOVER = {
     "cap": Key(_volume, hint="say how much may be carried at most, such as cap = \"50 GB\""),
     "periods": Key(_months, hint="say for how many periods what is left may be used"),
 }
+FAIR_USE = {
+    "name": Key(_name), "threshold": Key(_volume, hint='say from which volume of a month on: threshold = "300 GB"'),
+    "direction": Key(_choice(*plans.DIRECTIONS), hint="say which traffic counts: up, down or both"),
+    "classes": Key(_names, OMITTED), "zones": Key(_names, OMITTED), "sampled": Key(_choice(*plans.SAMPLED), OMITTED),
+    "action": Key(_choice(*plans.ACTIONS), hint=f"say what is done: {', '.join(plans.ACTIONS)}"),
+    "speed": Key(_speed, OMITTED), "package": Key(_name, OMITTED), "times_max": Key(_months, OMITTED),
+}
 BOUND = {
     "name": Key(_name), "amount": Key(_price), "lines": Key(_names, OMITTED),
     "share": Key(_choice(*plans.SHARES), hint="say whether a part of a month has the whole_period amount, or by actual_days"),
@@ -282,7 +289,7 @@ DISCOUNT = {
     "tax": Key(_name, OMITTED),
 }
 LINES = {"fee": FEE, "once": ONCE, "traffic": TRAFFIC, "percentile": PERCENTILE, "quota": QUOTA, "minimum": BOUND,
-         "maximum": BOUND, "discount": DISCOUNT}
+         "maximum": BOUND, "discount": DISCOUNT, "fair_use": FAIR_USE}
 
 
 def read(path: Path, surroundings: Surroundings) -> Linted:
@@ -479,7 +486,7 @@ class _Judge:
     def line(self, path: TomlPath, kind: str, table: Mapping[str, Any], keys: Mapping[str, Key], calendar: str | None,
              zones: Mapping[str, frozenset[str]]) -> Document:
         found = self.table(path, table, keys, f"[[plan.{kind}]]")
-        if kind in ("traffic", "quota"):
+        if kind in ("traffic", "quota", "fair_use"):
             self.filters(path, found, calendar, zones)
         if kind == "traffic":
             self.traffic(path, table, found)

@@ -27,6 +27,8 @@ def check(plan: Document, report: Report) -> None:
             _one_tax((kind, number), line, plan, report)
     for number, line in enumerate(plan.get("discount", ())):
         _discount(("discount", number), line, plan, report)
+    for number, line in enumerate(plan.get("fair_use", ())):
+        _fair_use(("fair_use", number), line, report)
     _addon(plan, report)
 
 
@@ -145,10 +147,20 @@ def _discount(path: Where, line: Document, plan: Document, report: Report) -> No
         report(path, "starts_until", "no subscription starts from then until then", "let starts_until be later")
 
 
+def _fair_use(path: Where, line: Document, report: Report) -> None:
+    action = line.get("action")
+    for key, of, hint in (("speed", "slow_down", 'speed = "2 Mbit/s"'), ("package", "buy", 'package = "name of an add-on"'),
+                          ("times_max", "buy", "times_max = 3, the most that are bought in a month")):
+        if action == of and key not in line:
+            report(path, key, f"'{of}' has no '{key}'", f"add {hint}")
+        elif action != of and key in line:
+            report(path, key, f"'{key}' belongs to action = \"{of}\"", "drop it, or change the action")
+
+
 def _addon(plan: Document, report: Report) -> None:
     if not plan.get("addon"):
         return
-    for kind in ("traffic", "percentile"):
+    for kind in ("traffic", "percentile", "fair_use"):
         if plan.get(kind):
             report((kind, 0), "", "an add-on has no traffic of its own: traffic is the service's plan's",
                    "give it a [[plan.quota]] that covers the service's traffic, or drop the line")

@@ -30,6 +30,7 @@ PRICES = ("exclusive", "inclusive")
 MODELS = ("graduated", "volume")
 ON = ("activation", "start", "change", "end", "early_end")
 DURING = ("always", "active", "suspension", "vacation")
+ACTIONS = ("notify", "slow_down", "block", "buy")
 GIVEN = ("each_period", "once")
 SHARES = ("actual_days", "whole_period")
 """How a part of a month shares in an amount or volume that is for a whole one."""
@@ -130,6 +131,22 @@ class Quota(_Meter):
     rollover_periods: int = 0
 
 
+@dataclass(frozen=True)
+class FairUse(_Meter):
+    """[[plan.fair_use]]: what is done once a volume is reached in a month, until the month ends."""
+
+    name: str
+    threshold: int  # octets
+    direction: str
+    classes: tuple[str, ...]
+    zones: tuple[str, ...]
+    sampled: str
+    action: str
+    speed: str = ""
+    package: str = ""
+    times_max: int = 1
+
+
 @dataclass(frozen=True, slots=True)
 class Bound:
     """[[plan.minimum]], [[plan.maximum]]: the least or the most that some lines come to. Empty lines mean all."""
@@ -195,6 +212,7 @@ class Plan:
     minimums: tuple[Bound, ...] = ()
     maximums: tuple[Bound, ...] = ()
     discounts: tuple[Discount, ...] = ()
+    fair_use: tuple[FairUse, ...] = ()
     billing_day: int | None = 1  # None: the day of the subscription's start
     rounding: str = "half_up"
     contract_months: int = 0
@@ -222,6 +240,7 @@ def parse(document: Mapping[str, Any]) -> Plan:
         minimums=tuple(_bound(line) for line in document.get("minimum", ())),
         maximums=tuple(_bound(line) for line in document.get("maximum", ())),
         discounts=tuple(_discount(line) for line in document.get("discount", ())),
+        fair_use=tuple(_fair_use(line) for line in document.get("fair_use", ())),
         billing_day=None if document.get("billing_day") == "anniversary" else document.get("billing_day", 1),
         rounding=document.get("rounding", "half_up"),
         contract_months=document.get("contract", {}).get("months", 0), is_addon=document.get("addon", False))
@@ -251,6 +270,13 @@ def _quota(line: Mapping[str, Any]) -> Quota:
                  given=line.get("given", "each_period"), share=line.get("share", "whole_period"),
                  priority=line.get("priority", 0), rollover_cap=parse_octets(rollover.get("cap", "0 B")),
                  rollover_periods=rollover.get("periods", 0))
+
+
+def _fair_use(line: Mapping[str, Any]) -> FairUse:
+    return FairUse(name=line["name"], threshold=parse_octets(line["threshold"]), direction=line["direction"],
+                   classes=tuple(line.get("classes", ())), zones=tuple(line.get("zones", ())),
+                   sampled=line.get("sampled", "refuse"), action=line["action"], speed=line.get("speed", ""),
+                   package=line.get("package", ""), times_max=line.get("times_max", 1))
 
 
 def _bound(line: Mapping[str, Any]) -> Bound:
