@@ -242,11 +242,12 @@ def charge(stretch: Stretch, usage: Iterable[Usage], slots: Slots, percent_on: P
         found += [_quota_row(stretch, quota, pool.used(stretch, quota), percent_on) for quota in plan.quotas]
     found += [charge_bound(stretch, "minimum", line, found, percent_on) for line in plan.minimums]
     found += [charge_bound(stretch, "maximum", line, found, percent_on) for line in plan.maximums]
-    discounts: list[Charge] = []
+    of = {"own": list(found), "service": list(of_service)}
     for discount in plan.discounts:
-        of = found if discount.of == "own" else list(of_service)
-        discounts += charge_discount(stretch, discount, of, sum(amount_of(row) for row in [*of, *discounts]), percent_on)
-    return found + discounts
+        rows = charge_discount(stretch, discount, of[discount.of], percent_on)
+        of[discount.of] += rows  # the next one sees what this one left
+        found += rows
+    return found
 
 
 def amount_of(charge: Charge) -> int:
@@ -295,9 +296,14 @@ def during(pauses: Sequence[Pause], what: str, start: date | None, end: date | N
         return [(start, end)]
     inside = [(max(pause.start, start or pause.start), min(pause.end, end or pause.end), pause.kind) for pause in pauses]
     inside = [pause for pause in inside if pause[0] < pause[1]]
-    if what != "active":
-        return [(begins, ends) for begins, ends, kind in inside if kind == what]
     found: list[tuple[date | None, date | None]] = []
+    if what != "active":
+        for begins, ends, kind in inside:
+            if kind == what and found and found[-1][1] == begins:
+                found[-1] = (found[-1][0], ends)
+            elif kind == what:
+                found.append((begins, ends))
+        return found
     since = start
     for begins, ends, _ in inside:
         if since is None or since < begins:
@@ -510,10 +516,9 @@ def share_text(stretch: Stretch, share: str) -> str:
     return "1" if share == "whole_period" or days == month else f"{days}/{month}"
 
 
-def charge_discount(stretch: Stretch, line: Discount, charges: Iterable[Charge], left: int, percent_on: PercentOn
-                    ) -> list[Charge]:
+def charge_discount(stretch: Stretch, line: Discount, charges: Sequence[Charge], percent_on: PercentOn) -> list[Charge]:
     """A discount for the days of its window: of each charge's own days for a percentage, of the stretch's for an amount a
-    month. Never more than its lines come to, nor than `left`."""
+    month. Never more than its lines come to, nor than all charges with the discounts among them."""
     window = discount_days(stretch.subscription, line)
     meets = overlap(window, stretch.start, stretch.end)
     listed = [row for row in charges if row.kind != "discount" and (not line.lines or row.line in line.lines)]
@@ -530,7 +535,7 @@ def charge_discount(stretch: Stretch, line: Discount, charges: Iterable[Charge],
         count = stretch.subscription.quantity
         amount = _minor(Fraction(line.amount), stretch.plan.currency) * Fraction(meets, month) * count
         quantity, price = times(count, "1" if meets == month else f"{meets}/{month}"), line.amount
-    most = max(0, min(left, sum(amount_of(row) for row in listed)))
+    most = max(0, min(sum(amount_of(row) for row in charges), sum(amount_of(row) for row in listed)))
     row = (stretch.start, stretch.end, quantity, -min(amount, Fraction(most)))
     return [_usage_row(stretch, line.name, "discount", row, "month", price, percent_on, line.tax)]
 

@@ -12,7 +12,7 @@ Three Parquet files below frozen/, each named by its digest:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,9 @@ import pyarrow.parquet as pq
 
 from core import schemas
 from core.errors import DamagedFile
+from rating.engine import Beside, Pause, Subscription
 from rating.inputs import Terms
+from rating.quotas import Carried
 from storage import files
 from storage.home import Home
 
@@ -92,6 +94,22 @@ def read(home: Home, path: str, digest: str) -> Frozen:
     slots = pq.read_table(files.verify(home.path / slots_path, slots_digest), read_dictionary=["period", "direction"])
     terms = pq.read_table(files.verify(home.path / terms_path, terms_digest))
     return Frozen(usage, slots, terms, _json(terms, "plans"), _json(terms, "tax"))
+
+
+def subscription_of(row: Mapping[str, Any]) -> Subscription:
+    """The subscription or add-on that a row of TERMS holds; runs of earlier versions lack what came later."""
+    return Subscription(
+        id=row["subscription"], service=row["service"], plan=row["plan"], start=_day(row["start"]), end=_day(row["end"]),
+        timezone=row["timezone"], currency=row["currency"], is_first=row.get("first") or False, previous=row.get("previous"),
+        has_next=row.get("followed") or False, is_addon=row.get("addon") or False, quantity=row.get("quantity") or 1,
+        pauses=tuple(Pause(date.fromisoformat(start), date.fromisoformat(end), kind)
+                     for start, end, kind in json.loads(row.get("pauses") or "[]")),
+        carried=tuple(Carried(*one) for one in json.loads(row.get("carried") or "[]")),
+        beside=tuple(Beside(plan, _day(start), _day(end)) for plan, start, end in json.loads(row.get("beside") or "[]")))
+
+
+def _day(text: str) -> date | None:
+    return date.fromisoformat(text) if text else None
 
 
 def _json(table: pa.Table, key: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
 from typing import Any
 
 from core import units
@@ -25,6 +26,7 @@ def check(plan: Document, report: Report) -> None:
         for number, line in enumerate(plan.get(kind, ())):
             _named_lines((kind, number), line, plan, _lines(plan, before=kind), report)
             _one_tax((kind, number), line, plan, report)
+    _bounds_together(plan, report)
     for number, line in enumerate(plan.get("discount", ())):
         _discount(("discount", number), line, plan, report)
     for number, line in enumerate(plan.get("fair_use", ())):
@@ -131,6 +133,27 @@ def _taxes(plan: Document, names: list[str]) -> Iterator[Any]:
             for line in plan.get(kind, ()):
                 if line.get("name") in names:
                     yield line.get("tax", plan.get("tax"))
+
+
+def _bounds_together(plan: Document, report: Report) -> None:
+    """Bounds on one line: two of a kind would each be reckoned as if the other were not there."""
+    seen: list[tuple[str, str, Document, set[str]]] = []
+    for kind in ("minimum", "maximum"):
+        for number, line in enumerate(plan.get(kind, ())):
+            lines = set(line.get("lines") or _lines(plan, before="minimum"))
+            for other_kind, other, document, others in seen:
+                common = sorted(lines & others)
+                if common and other_kind == kind:
+                    report((kind, number), "lines", f"'{common[0]}' already has the {kind} '{other}'",
+                           f"let the lines of one {kind} not be those of another")
+                elif common and _price(document) > _price(line):
+                    report((kind, number), "amount", f"it is below the minimum '{other}' of '{common[0]}'",
+                           "let the maximum be at least the minimum")
+            seen.append((kind, line.get("name", ""), line, lines))
+
+
+def _price(line: Document) -> Fraction:
+    return Fraction(line.get("amount", 0))
 
 
 def _discount(path: Where, line: Document, plan: Document, report: Report) -> None:

@@ -87,11 +87,13 @@ class Pool:
 
     def _left(self, stretch: Stretch, quota: Quota) -> Iterator[Carried]:
         room = quota.rollover_cap * stretch.subscription.quantity
-        mine = [bucket for bucket in self._buckets if bucket.stretch is stretch and bucket.quota is quota and bucket.left]
-        lasting = [(bucket.expires if bucket.is_carried else later(stretch.period, quota.rollover_periods), bucket)
-                   for bucket in mine]
-        for expires, bucket in sorted(lasting, key=lambda pair: pair[0], reverse=True):
-            octets = min(bucket.left, room)
+        by_expiry: dict[str, int] = {}
+        for bucket in self._buckets:
+            if bucket.stretch is stretch and bucket.quota is quota:
+                expires = bucket.expires if bucket.is_carried else later(stretch.period, quota.rollover_periods)
+                by_expiry[expires] = by_expiry.get(expires, 0) + bucket.left
+        for expires in sorted(by_expiry, reverse=True):
+            octets = min(by_expiry[expires], room)
             if expires > stretch.period and octets:
                 yield Carried(quota.name, expires, octets)
                 room -= octets

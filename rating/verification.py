@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import sqlalchemy as sa
 
-from core import schemas
+from core import schemas, tables
 from rating import frozen, recomputation, run
+from storage import sql
 from storage.home import Home
 
 SHOWN_MAX = 20
@@ -56,13 +58,24 @@ def verify(home: Home, period: str, level: int, services: Sequence[str] | None =
     charges = run.charges(home, period)
     copy = frozen.read(home, row.usage_path, row.usage_digest)
     result = Verification(services=None if services is None else frozenset(services))
-    again = recomputation.charges(period, copy.terms.to_pylist(), copy.plans, copy.tax, _summed_usage(copy.usage),
-                                  rows_of(copy.slots))
+    again, carried = recomputation.rated(period, copy.terms.to_pylist(), copy.plans, copy.tax, _summed_usage(copy.usage),
+                                         rows_of(copy.slots))
     result.compare("charge", _by_key(result.rows_of_interest(in_ms(charges).to_pylist()), CHARGE_KEY),
                    _by_key(result.rows_of_interest(again), CHARGE_KEY))
+    if services is None:
+        result.compare("carried", _carried(home, row.id), {
+            (number, quota, expires): octets for number, left in carried.items() for quota, expires, octets in left})
     if level == 2:
         _verify_usage(home, period, copy, result)
     return result
+
+
+def _carried(home: Home, run_id: int) -> dict[Hashable, int]:
+    """What a run left of quotas for the next period: (subscription, quota, expires) → octets."""
+    table = tables.quota_carried
+    with sql.reading(sql.engine(home)) as connection:
+        return {(row.subscription, row.quota, row.expires): row.octets
+                for row in connection.execute(sa.select(table).where(table.c.run_id == run_id))}
 
 
 def _verify_usage(home: Home, period: str, copy: frozen.Frozen, result: Verification) -> None:

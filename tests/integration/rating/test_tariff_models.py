@@ -167,6 +167,25 @@ def test_a_month_of_every_model_and_the_next_one(operator: Operator) -> None:
     assert [(row["start"], row["end"], row["quantity"], row["net_minor"]) for row in rows if row["line"] == "Home"] == [
         ("2026-09-26", "2026-10-16", "20/30", 2067)]
     assert {row["line"]: row["quantity"] for row in rows}["Package"] == "10"  # nothing was left of September
+    for period in ("2026-08", "2026-09", "2026-10"):
+        assert operator("rate", "verify", period)[0]["differing"] == 0
+
+    def arithmetic(line: str, period: str = "2026-09") -> list[str]:
+        return [row["value"] for row in operator("rate", "explain", "S1", period, line) if row["what"] == "arithmetic"]
+
+    assert arithmetic("Down") == ["1.00 + 10000000000 ÷ 1000000000 × 0.50", "0 + 4000000000 ÷ 1000000000 × 0.30"]
+    assert arithmetic("Up") == ["2 × 0.20"]
+    assert arithmetic("Holiday") == ["3.10 × 1/6"]
+    assert arithmetic("Half at first") == ["50 % × 3100 × 31/31"]
+    assert arithmetic("Friend") == ["1.00 × 2"]
+    assert arithmetic("Least") == ["60.00 × 1 - 4429 minor units"]
+    assert arithmetic("Cap") == ["70.00 × 1 - 760 minor units"]
+    assert arithmetic("Static address") == ["2 × 2.00 × 1/1"]
+    assert arithmetic("Setup", "2026-08") == ["49.00"]
+    said = {row["what"]: row["value"] for row in operator("rate", "explain", "S1", "2026-09", "Package")}
+    assert (said["given"], said["carried into the period"], said["used"]) == (10**10, 3 * 10**9, "13 GB")
+    assert {row["what"]: row["value"] for row in operator("rate", "explain", "S1", "2026-09", "Down")}[
+        "covered by quotas"] == 15 * 10**9
 
 
 def test_the_end_of_a_contract_before_its_time(operator: Operator) -> None:
@@ -226,6 +245,7 @@ def test_an_invoice_of_every_model_is_booked_and_verified(operator: Operator) ->
         operator("rate", "run", period)
         operator("invoice", "run", period, "--as-of", "2026-11-01T12:00:00Z")
     (invoice,) = operator("invoice", "list", "2026-09")
+    operator("invoice", "verify", invoice["number"])
     lines = {line["kind"]: line for line in operator("invoice", "export", "2026-09")}
     assert set(lines) == {"fee", "traffic", "quota", "minimum", "maximum", "discount"}
     for line in lines.values():
