@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 import cli
+from invoicing import gates
 from storage import sql
 from storage.home import Home
 
@@ -22,7 +23,10 @@ class Operator:
 
     def __call__(self, *words: str, code: int = 0) -> list[dict[str, Any]]:
         self._capsys.readouterr()
-        got = cli.run(["--home", str(self.home.path), "--json", *words])
+        try:
+            got = cli.run(["--home", str(self.home.path), "--json", *words])
+        finally:
+            gates.forget_registered()  # what a command registers is for its own process
         out, self.error = self._capsys.readouterr()
         assert got == code, f"{words}: exit {got}\n{out}\n{self.error}"
         return [json.loads(line) for line in out.splitlines()]
