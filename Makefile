@@ -1,6 +1,7 @@
 # ratemill: `make` lists what there is.
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -45,8 +46,8 @@ setup-dev: $(VENV)/.dev ## the same with what tests and checks need
 demo: $(VENV)/.run ## run the main job for a demo town: from UDP packets to invoices
 	@$(BIN)/ratemill demo
 
-test: $(VENV)/.dev ## run the tests
-	@$(BIN)/python -m pytest
+test: $(VENV)/.dev ## run the tests, on two cores (JOBS=0: one after the other)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: $(VENV)/.dev ## lint, types, import rules
 	@$(BIN)/ruff check .
