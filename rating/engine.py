@@ -275,17 +275,17 @@ def charge_fees(stretch: Stretch, fee: Fee, percent_on: PercentOn) -> list[Charg
             found.append(_row(stretch, fee.name, "fee", row, fee.every, fee.amount, bookable, percent_on, fee.tax))
         return found
     first, last = periods.period_first_day(stretch.period), periods.period_end_day(stretch.period)
-    paid: set[date] = set()  # fee periods that are paid whole, however short the part
+    before: date | None = None  # the end of the time before this one
     for start, end in during(subscription.pauses, fee.during, subscription.start, subscription.end):
         for part in proration.parts(start, end, MONTHS[fee.every], first, last, stretch.plan.billing_day, subscription.start):
             belongs = part.start if fee.when == "advance" else part.last_day
-            if fee.proration == "whole_period" and part.period_start in paid:
-                continue
-            paid.add(part.period_start)
+            if fee.proration == "whole_period" and before is not None and before > part.period_start:
+                continue  # the time before this one has paid the fee period whole
             if first <= belongs < last:
                 row = (part.start, part.end, times(count, proration.quantity(fee.proration, part)),
                        count * _fee_minor(fee, part, stretch.plan, subscription.timezone))
                 found.append(_row(stretch, fee.name, "fee", row, fee.every, fee.amount, bookable, percent_on, fee.tax))
+        before = end
     return found
 
 
