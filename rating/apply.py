@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from core import calendars, class_rules, clock, periods, settings, tables
 from core.actor import Actor
 from core.errors import ImportRefused, Problem, SettingsError
-from rating import holiday_dates, linter, plans
+from rating import holiday_dates, linter, plans, simulation, stored
 from rating.usage_of_plans import Use, uses
 from runtime import jobs
 from security import audit
@@ -61,18 +61,24 @@ def apply(home: Home, path: Path, actor: Actor, dry_run: bool = False) -> dict[s
 def _compare(home: Home, engine: sa.Engine, path: Path) -> tuple[list[Version], list[Version], list[Version]]:
     """All versions of the file, the new ones and the changed ones."""
     with sql.reading(engine) as connection:
-        stored = _stored(connection)
-        surroundings = _surroundings(home, connection)
-    linted = linter.read(path, surroundings)
-    if linted.problems:
-        raise ImportRefused(linted.problems)
-    versions = _versions(linted)
-    added = [version for version in versions if (version.noun, *version.key) not in stored]
-    changed = [version for version in versions if stored.get((version.noun, *version.key), version.digest) != version.digest]
+        known = _stored(connection)
+        surroundings = surroundings_of(home, connection)
+    versions = _versions(read(home, path, surroundings))
+    added = [version for version in versions if (version.noun, *version.key) not in known]
+    changed = [version for version in versions if known.get((version.noun, *version.key), version.digest) != version.digest]
     problems = _frozen_problems(home, path, changed) + _lost_zone_problems(engine, path, changed)
     if problems:
         raise ImportRefused(problems)
     return versions, added, changed
+
+
+def read(home: Home, path: Path, surroundings: linter.Surroundings) -> linter.Linted:
+    """A file that is right, whose examples hold. Raises ImportRefused."""
+    linted = linter.read(path, surroundings)
+    problems = linted.problems or simulation.problems_of(str(path), linted, settings.tax_rates(home.document))
+    if problems:
+        raise ImportRefused(problems)
+    return linted
 
 
 def _stored(connection: sa.Connection) -> dict[tuple[str, str, str], str]:
@@ -83,9 +89,10 @@ def _stored(connection: sa.Connection) -> dict[tuple[str, str, str], str]:
     return found
 
 
-def _surroundings(home: Home, connection: sa.Connection) -> linter.Surroundings:
+def surroundings_of(home: Home, connection: sa.Connection) -> linter.Surroundings:
+    """What a plan file may refer to in this home."""
     zones: dict[str, frozenset[str]] = {}
-    for version in load_calendars(connection):
+    for version in stored.load_calendars(connection):
         zones[version.name] = zones.get(version.name, frozenset()) | {zone.name for zone in version.zones}
     return linter.Surroundings(
         tax_categories=frozenset(rate.category for rate in settings.tax_rates(home.document)),
@@ -104,25 +111,6 @@ def _rule_classes(connection: sa.Connection) -> frozenset[str]:
     """Classes that some version of a rule file gives."""
     documents = connection.execute(sa.select(tables.class_version.c.document)).scalars()
     return frozenset(name for document in documents for name in class_rules.class_names(document))
-
-
-def load_calendars(connection: sa.Connection) -> list[calendars.CalendarVersion]:
-    """All stored calendar versions, oldest first."""
-    table = tables.calendar_version
-    rows = connection.execute(sa.select(table.c.document).order_by(table.c.name, table.c.valid_from))
-    return [calendars.parse(json.loads(row.document)) for row in rows]
-
-
-def load_plan_documents(connection: sa.Connection) -> list[dict[str, Any]]:
-    """The documents of all stored plan versions, oldest first."""
-    table = tables.plan_version
-    rows = connection.execute(sa.select(table.c.document).order_by(table.c.name, table.c.valid_from))
-    return [json.loads(row.document) for row in rows]
-
-
-def load_plans(connection: sa.Connection) -> list[plans.Plan]:
-    """All stored plan versions, oldest first."""
-    return [plans.parse(document) for document in load_plan_documents(connection)]
 
 
 def _versions(linted: linter.Linted) -> list[Version]:
@@ -166,7 +154,7 @@ def _lost_zone_problems(engine: sa.Engine, path: Path, changed: Iterable[Version
     if not new:
         return []
     with sql.reading(engine) as connection:
-        known, stored_plans = load_calendars(connection), load_plans(connection)
+        known, stored_plans = stored.load_calendars(connection), stored.load_plans(connection)
     replaced = {version.key for version in changed if version.noun == "plan"}
     after = [new.get((version.name, version.valid_from.isoformat()), version) for version in known]
     problems = []

@@ -18,6 +18,8 @@ PLAN_COLUMNS = ["name", "from", "currency", "tax", "prices", "calendar", "lines"
 CHARGE_COLUMNS = ["period", "service", "plan", "plan_version", "start", "end", "line", "kind", "zone", "class", "direction",
                   "quantity", "unit", "unit_price", "net_minor", "currency"]
 
+SIMULATED = ["line", "kind", "start", "end", "quantity", "unit", "unit_price", "net_minor", "gross_minor", "tax", "currency"]
+
 
 @plans.callback()
 def _plans() -> None:
@@ -54,6 +56,64 @@ def plans_show(
     from rating import shelf
 
     output.emit_object(shelf.show(context.home(), name, options.instant(as_of, "--as-of")))
+
+
+_PLAN_FILE = typer.Argument(help="TOML file with calendars and plans.", metavar="FILE.toml")
+
+
+@plans.command("lint")
+def plans_lint(file: Path = _PLAN_FILE) -> None:
+    """Judge a file without storing it: its problems, or what it holds and which traffic costs nothing."""
+    from rating import shelf
+
+    found = shelf.lint(context.home(), file)
+    notes = found.pop("notes")
+    output.emit_object(found)
+    for note in notes:
+        output.say(f"note: {note}")
+
+
+@plans.command("test")
+def plans_test(file: Path = _PLAN_FILE) -> None:
+    """Run the examples that a file carries, by both engines; exit code 7 if one comes to something else."""
+    from rating import shelf, simulation
+
+    outcomes = shelf.test(context.home(), file)
+    output.emit_rows([outcome.row() for outcome in outcomes], simulation.COLUMNS)
+    failing = sum(not outcome.holds for outcome in outcomes)
+    if not outcomes:
+        output.say("the file has no [[plan.example]]")
+    if failing:
+        raise BalanceOpen(f"{failing} of {len(outcomes)} expectations do not hold", "correct the plan, or the example")
+
+
+@plans.command("diff")
+def plans_diff(file: Path = _PLAN_FILE, to: str = options.TO_FILE) -> None:
+    """What the plans of a file say otherwise than the stored version that they replace or follow."""
+    from rating import plan_difference, shelf
+
+    output.emit_rows(shelf.difference(context.home(), file), plan_difference.COLUMNS, to)
+
+
+@plans.command("simulate")
+def plans_simulate(
+    plan: str = typer.Argument(help="Name of a stored plan, or a file with one plan.", metavar="PLAN"),
+    usage: list[str] = typer.Option([], "--usage", metavar='"120 GB down day"', help="Volume, direction, zone, class."),
+    period: str = typer.Option("", "--period", metavar="YYYY-MM", help="The month; this one without it."),
+    start: str = typer.Option("", "--from", metavar="YYYY-MM-DD", help="First day of the subscription; ever without it."),
+    end: str = typer.Option("", "--to", metavar="YYYY-MM-DD", help="First day that no longer counts."),
+) -> None:
+    """What a month of an imaginary subscriber would cost."""
+    from core import clock, money, periods
+    from rating import shelf
+
+    month = options.period(period) if period else periods.local_date(clock.now_ms(), "UTC").isoformat()[:7]
+    first, last = (options.day(text, name) if text else None for text, name in ((start, "--from"), (end, "--to")))
+    rows = shelf.simulate(context.home(), plan, usage, month, first, last)
+    output.emit_rows([row._asdict() for row in rows], SIMULATED)
+    for currency in {row.currency for row in rows}:
+        net = sum(row.net_minor for row in rows)
+        output.say(f"net {money.format_minor(net, currency)} {currency} for {month}")
 
 
 @rate.callback()

@@ -144,7 +144,8 @@ def _batches(connection: duckdb.DuckDBPyConnection | None, schema: pa.Schema, qu
             [batch.column(field.name).cast(field.type) for field in schema], schema=schema)
 
 
-def _terms(terms: Terms) -> pa.RecordBatch:
+def rows_of_terms(terms: Terms) -> list[dict[str, Any]]:
+    """The rows of TERMS."""
     rows = []
     for row in terms.subscriptions:
         plan = terms.catalogue.in_force(row.plan, row.start)
@@ -157,7 +158,11 @@ def _terms(terms: Terms) -> pa.RecordBatch:
             "carried": json.dumps(row.carried, ensure_ascii=False),
             "beside": json.dumps([[other.plan, _text(other.start), _text(other.end)] for other in row.beside],
                                  ensure_ascii=False)})
-    return pa.RecordBatch.from_pylist(rows, schema=TERMS)
+    return rows
+
+
+def _terms(terms: Terms) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist(rows_of_terms(terms), schema=TERMS)
 
 
 def _text(day: date | None) -> str:

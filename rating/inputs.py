@@ -17,10 +17,10 @@ import sqlalchemy as sa
 from core import clock, periods, settings, tables
 from core.errors import RatemillError
 from rating import quotas
-from rating.apply import load_plans
 from rating.engine import Beside, Pause, Slots, Subscription, Usage
 from rating.plans import Catalogue
 from rating.quotas import Carried
+from rating.stored import load_plans
 from storage import files, generations
 from storage.generations import Generation
 from storage.home import Home

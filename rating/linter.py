@@ -15,7 +15,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from core import calendars, money, units
+from core import calendars, money, periods, units
 from core.errors import Problem
 from core.toml_lines import Lines
 from core.toml_lines import Path as TomlPath
@@ -47,6 +47,16 @@ class Linted:
     problems: list[Problem] = field(default_factory=list)
     calendar_lines: list[int] = field(default_factory=list)
     plan_lines: list[int] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A [[plan.example]]: usage of a month, and what the lines of the plan come to. It is no part of the stored plan."""
+
+    plan: int  # index into `Linted.plans`
+    line: int  # of the file
+    document: Document
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,17 @@ def _price(value: Any) -> str:
     if money.parse_price(value) < 0:
         raise ValueError(f"'{value}' is negative")
     return value
+
+
+def _amount(value: Any) -> str:
+    """A price that may be negative."""
+    if isinstance(value, str) and value.startswith("-"):
+        return "-" + _price(value[1:])
+    return _price(value)
+
+
+def _period(value: Any) -> str:
+    return periods.parse_period(_text(value))
 
 
 def _percentile(value: Any) -> str:
@@ -227,7 +248,16 @@ PLAN = {
     "rounding": Key(_choice(*plans.ROUNDING), OMITTED), "contract": Key(_table, OMITTED),
     "fee": Key(_tables, []), "once": Key(_tables, OMITTED), "traffic": Key(_tables, []), "percentile": Key(_tables, []),
     "quota": Key(_tables, OMITTED), "minimum": Key(_tables, OMITTED), "maximum": Key(_tables, OMITTED),
-    "discount": Key(_tables, OMITTED), "fair_use": Key(_tables, OMITTED),
+    "discount": Key(_tables, OMITTED), "fair_use": Key(_tables, OMITTED), "example": Key(_tables, OMITTED),
+}
+EXAMPLE = {
+    "name": Key(_name), "period": Key(_period, hint='say which month: period = "2026-10"'), "from": Key(_date, OMITTED),
+    "to": Key(_date, OMITTED), "usage": Key(_tables, []), "expect": Key(_table, hint='write { "name of a line" = "10.00" }'),
+    "total": Key(_amount, OMITTED),
+}
+EXAMPLE_USAGE = {
+    "zone": Key(_name, None), "class": Key(_name, "default"), "direction": Key(_choice("up", "down"), "down"),
+    "volume": Key(_octets, hint='say how much: volume = "120 GB"'), "sampled": Key(_flag, False),
 }
 CONTRACT = {"months": Key(_months, hint="say for how many months the subscriber is bound")}
 FEE = {
@@ -472,8 +502,30 @@ class _Judge:
                 self.report((*path, *where), column, problem, hint)
 
         plan_rules.check(found, report)
+        for number, example in enumerate(found.pop("example", ())):
+            self.example((*path, "example", number), example, found, zones.get(calendar or "", frozenset()))
         self.linted.plan_lines.append(self.lines.of(path))
         self.linted.plans.append(found)
+
+    def example(self, path: TomlPath, table: Mapping[str, Any], plan: Document, zones: frozenset[str]) -> None:
+        found = self.table(path, table, EXAMPLE, "[[plan.example]]")
+        usage = [self.table((*path, "usage", number), row, EXAMPLE_USAGE, "usage")
+                 for number, row in enumerate(found.get("usage", ()))]
+        for number, row in enumerate(usage):
+            if row.get("zone") is not None and row["zone"] not in zones:
+                self.report((*path, "usage", number), "zone", f"the plan's calendar has no zone '{row['zone']}'",
+                            f"its zones are {', '.join(sorted(zones))}" if zones else "give the plan a calendar")
+        known = [line["name"] for kind in plans.LINE_KINDS for line in plan.get(kind, ()) if "name" in line]
+        for name, amount in found.get("expect", {}).items():
+            try:
+                _amount(amount)
+            except ValueError as error:
+                self.report((*path, "expect"), name, str(error))
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                self.report((*path, "expect"), name, f"the plan has no line '{name}'",
+                            f"did you mean '{near[0]}'?" if near else f"its lines are {', '.join(known)}")
+        self.linted.examples.append(Example(len(self.linted.plans), self.lines.of(path), {**found, "usage": usage}))
 
     def unique_line(self, path: TomlPath, name: str | None, names: dict[str, int]) -> None:
         if name is None:

@@ -25,8 +25,8 @@ import pyarrow.ipc
 import sqlalchemy as sa
 
 from core import addresses, calendars, class_rules, periods, schemas, settings, tables
-from rating.apply import load_calendars, load_plans
 from rating.plans import Catalogue
+from rating.stored import load_calendars, load_plans
 from runtime import progress
 from storage import files, flow_files, sql, stored_flows
 from storage.home import Home

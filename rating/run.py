@@ -21,7 +21,7 @@ from core import clock, schemas, settings, tables
 from core.actor import Actor
 from core.errors import NotFound
 from rating import engine, frozen, inputs
-from rating.apply import load_plan_documents
+from rating.stored import load_plan_documents
 from runtime import jobs
 from security import audit
 from storage import files, generations, sql

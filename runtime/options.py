@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import typer
 
 from core.errors import UsageError
@@ -22,6 +24,14 @@ def instant(text: str, option: str) -> int | None:
         return parse_instant(text)
     except ValueError as error:
         raise UsageError(f"{option}: {error}") from None
+
+
+def day(text: str, option: str) -> date:
+    """A date such as 2026-10-01. Raises UsageError."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{option} '{text}' is not a date", "write it as 2026-10-01") from None
 
 
 def period(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,15 +173,6 @@ _UNTIL = typer.Option("", "--to", metavar="YYYY-MM-DD", help="First local day th
 _END = typer.Argument(help="First local day that no longer counts.", metavar="YYYY-MM-DD")
 
 
-def _day(text: str) -> date:
-    from core.errors import UsageError
-
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"'{text}' is not a date", "write it as 2026-10-01") from None
-
-
 @addons.command("import")
 def import_addons(file: str = _FILE, dry_run: bool = options.DRY_RUN, reason: str = options.REASON) -> None:
     """Import add-ons of services (service, plan, quantity, start, end); all rows or none."""
@@ -222,7 +212,7 @@ def end_addon(
     from subscribers import beside
 
     who = actor.current(reason or f"addons end {plan}")
-    output.emit_object(beside.end(sql.engine(context.home()), beside.ADDONS, service, _day(day), who, plan))
+    output.emit_object(beside.end(sql.engine(context.home()), beside.ADDONS, service, options.day(day, "the day"), who, plan))
 
 
 @addons.command("list")
@@ -266,7 +256,7 @@ def end_pause(service: str = _SERVICE, day: str = _END, reason: str = options.RE
     from subscribers import beside
 
     who = actor.current(reason or "pauses end")
-    output.emit_object(beside.end(sql.engine(context.home()), beside.PAUSES, service, _day(day), who))
+    output.emit_object(beside.end(sql.engine(context.home()), beside.PAUSES, service, options.day(day, "the day"), who))
 
 
 @pauses.command("list")

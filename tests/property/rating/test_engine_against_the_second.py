@@ -200,7 +200,7 @@ def recomputed(documents: list[dict[str, Any]], inputs: engine.Inputs
              for number, both in inputs.slots.items() for direction in DIRECTIONS
              for index, octets in enumerate(getattr(both, direction))]
     tax = [{"category": name, "percent": str(percent), "from": "2000-01-01"} for name, percent in TAX]
-    rows, carried = recomputation.rated(PERIOD, frozen._terms(terms).to_pylist(), documents, tax, usage, slots)
+    rows, carried = recomputation.rated(PERIOD, frozen.rows_of_terms(terms), documents, tax, usage, slots)
     return sorted(rows, key=_key), carried
 
 
