@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from datetime import date
 from fractions import Fraction
@@ -19,6 +20,7 @@ from rating import engine, frozen, linter, plans, recomputation
 from rating.inputs import Terms
 from rating.quotas import Carried, Pool, later
 
+EXAMPLES = 100_000 if os.environ.get("RATEMILL_NIGHTLY") else 300
 PERIOD, FIRST, END = "2026-02", date(2026, 2, 1), date(2026, 3, 1)
 ZONES, CLASSES, DIRECTIONS = ("day", "night"), ("default", "peering"), ("up", "down")
 SURROUNDINGS = linter.Surroundings(frozenset({"standard", "reduced"}), frozenset(CLASSES), {"c": frozenset(ZONES)})
@@ -220,17 +222,10 @@ def check_both_engines(drawn: tuple[list[dict[str, Any]], engine.Inputs]) -> Non
         {number: sorted(rows) for number, rows in carried.items()}
 
 
-@given(world())
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-def test_both_engines_come_to_the_same(drawn: tuple[list[dict[str, Any]], engine.Inputs]) -> None:
-    check_both_engines(drawn)
-
-
-@pytest.mark.nightly
 @pytest.mark.timeout(0)
 @given(world())
-@settings(max_examples=100_000, deadline=None, suppress_health_check=list(HealthCheck))
-def test_both_engines_come_to_the_same_a_hundred_thousand_times(drawn: tuple[list[dict[str, Any]], engine.Inputs]) -> None:
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+def test_both_engines_come_to_the_same(drawn: tuple[list[dict[str, Any]], engine.Inputs]) -> None:
     check_both_engines(drawn)
 
 
