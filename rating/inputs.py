@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from core import clock, periods, settings, tables
 from core.errors import RatemillError
 from rating import quotas
-from rating.engine import Beside, Pause, Slots, Subscription, Usage
+from rating.columns import NOBODY, UsageColumns
+from rating.engine import Beside, Pause, Slots, Subscription
 from rating.plans import Catalogue
 from rating.quotas import Carried
 from rating.stored import load_plans
@@ -248,16 +249,28 @@ def open_generation(home: Home, generation: Generation) -> duckdb.DuckDBPyConnec
     return generations.connect(files.verify(home.path / generation.path, generation.digest))
 
 
-def read_usage(connection: duckdb.DuckDBPyConnection, period: str) -> dict[int | None, list[Usage]]:
+def read_usage(connection: duckdb.DuckDBPyConnection | None, period: str) -> UsageColumns:
     """Octets of the period by subscription, zone, class, direction and whether they were sampled."""
-    rows = connection.execute(
-        "SELECT subscription_id, zone, class, direction, sampled, CAST(sum(octets) AS BIGINT) FROM usage WHERE period = ? "
-        "GROUP BY ALL ORDER BY ALL", [period])
-    found: dict[int | None, list[Usage]] = {}
-    while batch := rows.fetchmany(65_536):
-        for subscription, zone, class_, direction, sampled, octets in batch:
-            found.setdefault(subscription, []).append(Usage(zone, class_, direction, bool(sampled), octets))
-    return found
+    if connection is None:
+        nothing = np.zeros(0, np.int64)
+        return UsageColumns(nothing, np.zeros(0, np.int32), nothing, [])
+    found = connection.sql(
+        "SELECT subscription_id, zone, class, direction, sampled, CAST(sum(octets) AS BIGINT) AS octets FROM usage "
+        "WHERE period = ? GROUP BY ALL ORDER BY subscription_id, zone, class, direction, sampled", params=[period])
+    assert found is not None, "a query has a result"
+    table = found.to_arrow_table()
+    code = np.zeros(len(table), np.int64)
+    values: list[list[Any]] = []
+    for name in ("zone", "class", "direction", "sampled"):
+        column = table.column(name).combine_chunks().dictionary_encode(null_encoding="encode")
+        values.append(column.dictionary.to_pylist())
+        code = code * max(len(values[-1]), 1) + column.indices.to_numpy(zero_copy_only=False)
+    distinct, key = np.unique(code, return_inverse=True)
+    shape = [max(len(each), 1) for each in values]
+    keys = [tuple(each[index] for each, index in zip(values, np.unravel_index(one, shape), strict=True))
+            for one in distinct.tolist()]
+    ids = table.column("subscription_id").cast("int64").fill_null(NOBODY)
+    return UsageColumns(ids.to_numpy(), key.astype(np.int32), table.column("octets").to_numpy(), keys)
 
 
 def read_slots(connection: duckdb.DuckDBPyConnection, period: str, subscriptions: Sequence[int]) -> dict[int, Slots]:

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from core import clock, schemas, settings, tables
+from core import clock, settings, tables
 from core.actor import Actor
 from core.errors import NotFound
-from rating import engine, frozen, inputs
+from rating import columns, engine, frozen, inputs
 from rating.stored import load_plan_documents
 from runtime import jobs
 from security import audit
@@ -52,7 +52,7 @@ def run(home: Home, period: str, as_of: int | None, dry_run: bool, actor: Actor)
         prepared = _prepare(home, bound, period, as_of)
         inputs.check_terms(prepared.terms)
         with closing(inputs.open_generation(home, prepared.generation)) if prepared.generation else nullcontext() as usage:
-            rated = engine.rate(_inputs(period, prepared.terms, usage))
+            rated = columns.rate(_inputs(period, prepared.terms, usage), inputs.read_usage(usage, period))
             summary = _summary(period, rated)
             if dry_run:
                 return {**summary, "run": None, "changed": None}
@@ -74,10 +74,8 @@ def _prepare(home: Home, bound: sa.Engine, period: str, as_of: int | None) -> Pr
 
 
 def _inputs(period: str, terms: inputs.Terms, usage: duckdb.DuckDBPyConnection | None) -> engine.Inputs:
-    if usage is None:
-        return engine.Inputs(period, terms.subscriptions, terms.catalogue, {}, {}, terms.percent_on())
-    return engine.Inputs(period, terms.subscriptions, terms.catalogue, inputs.read_usage(usage, period),
-                         inputs.read_slots(usage, period, with_percentile(terms)), terms.percent_on())
+    slots = inputs.read_slots(usage, period, with_percentile(terms)) if usage is not None else {}
+    return engine.Inputs(period, terms.subscriptions, terms.catalogue, {}, slots, terms.percent_on())
 
 
 def with_percentile(terms: inputs.Terms) -> list[int]:
@@ -86,16 +84,15 @@ def with_percentile(terms: inputs.Terms) -> list[int]:
             if (plan := terms.catalogue.in_force(row.plan, row.start)) is not None and plan.percentiles]
 
 
-def _summary(period: str, rated: engine.Rated) -> dict[str, Any]:
-    net: dict[str, int] = {}
-    for charge in rated.charges:
-        net[charge.currency] = net.get(charge.currency, 0) + charge.net_minor
+def _summary(period: str, rated: columns.Rated) -> dict[str, Any]:
+    sums = rated.charges.group_by("currency").aggregate([("net_minor", "sum")]).to_pylist()
+    net = {row["currency"]: row["net_minor_sum"] for row in sorted(sums, key=lambda row: str(row["currency"]))}
     return {"period": period, "charges": len(rated.charges), "stretches": rated.stretches, "net_minor": net,
             "rated_octets": rated.rated_octets, "without_plan_octets": rated.without_plan_octets,
             "sampled_refused_octets": rated.sampled_refused_octets}
 
 
-def _keep(home: Home, bound: sa.Engine, period: str, as_of: int | None, prepared: Prepared, rated: engine.Rated,
+def _keep(home: Home, bound: sa.Engine, period: str, as_of: int | None, prepared: Prepared, rated: columns.Rated,
           usage: duckdb.DuckDBPyConnection | None, actor: Actor) -> dict[str, Any]:
     """Write the files, then the row; nothing if the newest run has the same content."""
     copy = frozen.freeze(home, period, prepared.terms, prepared.documents, usage, with_percentile(prepared.terms))
@@ -135,15 +132,9 @@ def _counts_of(values: Any) -> dict[str, Any]:
                                             "sampled_refused_octets")}
 
 
-def _serialised(charges: list[engine.Charge]) -> memoryview:
-    arrays = []
-    for index, field in enumerate(schemas.CHARGES):
-        values = [charge[index] for charge in charges]
-        kind = pa.int64() if field.type == schemas.INSTANT else field.type
-        arrays.append(pa.array(values, kind).cast(field.type))
-    table = pa.Table.from_arrays(arrays, schema=schemas.CHARGES)
+def _serialised(charges: pa.Table) -> memoryview:
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(charges, sink, compression="zstd")
     return memoryview(sink.getvalue())
 
 
