@@ -248,7 +248,8 @@ PLAN = {
     "rounding": Key(_choice(*plans.ROUNDING), OMITTED), "contract": Key(_table, OMITTED),
     "fee": Key(_tables, []), "once": Key(_tables, OMITTED), "traffic": Key(_tables, []), "percentile": Key(_tables, []),
     "quota": Key(_tables, OMITTED), "minimum": Key(_tables, OMITTED), "maximum": Key(_tables, OMITTED),
-    "discount": Key(_tables, OMITTED), "fair_use": Key(_tables, OMITTED), "example": Key(_tables, OMITTED),
+    "discount": Key(_tables, OMITTED), "fair_use": Key(_tables, OMITTED),
+    "change": Key(_tables, OMITTED), "example": Key(_tables, OMITTED),
 }
 EXAMPLE = {
     "name": Key(_name), "period": Key(_period, hint='say which month: period = "2026-10"'), "from": Key(_date, OMITTED),
@@ -258,6 +259,10 @@ EXAMPLE = {
 EXAMPLE_USAGE = {
     "zone": Key(_name, None), "class": Key(_name, "default"), "direction": Key(_choice("up", "down"), "down"),
     "volume": Key(_octets, hint='say how much: volume = "120 GB"'), "sampled": Key(_flag, False),
+}
+CHANGE = {
+    "to": Key(_name, hint="name the plan that may follow"),
+    "when": Key(_choice("now", "period_end"), hint="say when: now (any day), or period_end (the first of a month)"),
 }
 CONTRACT = {"months": Key(_months, hint="say for how many months the subscriber is bound")}
 FEE = {
@@ -494,6 +499,9 @@ class _Judge:
                     wrong.add((kind, number))
                 self.unique_line((*path, kind, number), lines[-1].get("name"), names)
             found[kind] = lines
+        if "change" in found:
+            found["change"] = [self.table((*path, "change", number), way, CHANGE, "[[plan.change]]")
+                               for number, way in enumerate(found["change"])]
         if "contract" in found:
             found["contract"] = self.table((*path, "contract"), found["contract"], CONTRACT, "[plan.contract]")
 

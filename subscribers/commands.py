@@ -46,6 +46,22 @@ def import_subscribers(file: str = _FILE, dry_run: bool = options.DRY_RUN, reaso
     _import(contracts.import_file, file, dry_run, reason, "subscribers")
 
 
+@subscribers.command("change-plan")
+def change_plan(
+    service: str = typer.Argument(help="Name of the service.", metavar="SERVICE"),
+    plan: str = typer.Argument(help="The plan to be.", metavar="PLAN"),
+    on: str = typer.Option("now", "--on", metavar="now|period-end|YYYY-MM-DD", help="First day of the new plan."),
+    dry_run: bool = options.DRY_RUN,
+    reason: str = options.REASON,
+) -> None:
+    """Put a service under another plan: now, at the end of the month, or on a day."""
+    from storage import sql
+    from subscribers import plan_change
+
+    who = actor.current(reason or f"change-plan {plan}")
+    output.emit_object(plan_change.change(sql.engine(context.home()), service, plan, on, who, dry_run))
+
+
 @leases.command("import")
 def import_leases(file: str = _FILE, dry_run: bool = options.DRY_RUN, reason: str = options.REASON) -> None:
     """Import leases of addresses, prefixes and port blocks; all rows or none."""

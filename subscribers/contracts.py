@@ -6,7 +6,7 @@ same row again is unchanged, another value under the same key is a change, rows 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from itertools import pairwise
@@ -74,11 +74,11 @@ def import_file(engine: sa.Engine, path: Path, actor: Actor, dry_run: bool = Fal
     with sql.reading(engine) if dry_run else sql.transaction(engine) as connection:
         parsed = _parse(rows, _plan_currencies(connection), problems)
         persons = _persons(rows, problems)
-        stored = _stored(connection)
-        _check_owners(parsed, stored, problems)
-        _check_overlaps(parsed, stored, problems)
+        known = stored(connection)
+        _check_owners(parsed, known, problems)
+        _check_overlaps(parsed, known, problems)
         problems.refuse_if_any()
-        plan = _compare(connection, persons, [subscription for _, subscription in parsed], stored)
+        plan = _compare(connection, persons, [subscription for _, subscription in parsed], known)
         if not dry_run:
             _write(connection, plan, actor)
     return plan.summary()
@@ -87,7 +87,7 @@ def import_file(engine: sa.Engine, path: Path, actor: Actor, dry_run: bool = Fal
 def _plan_currencies(connection: sa.Connection) -> dict[str, set[str]]:
     known: dict[str, set[str]] = {}
     version = tables.plan_version
-    for name, currency in connection.execute(sa.select(version.c.name, version.c.currency)):
+    for name, currency in connection.execute(sa.select(version.c.name, version.c.currency).where(version.c.addon == 0)):
         known.setdefault(name, set()).add(currency)
     return known
 
@@ -164,15 +164,16 @@ def _persons(rows: Iterable[Row], problems: Problems) -> dict[str, dict[str, str
     return {account: person for account, (_, person) in persons.items()}
 
 
-def _stored(connection: sa.Connection) -> dict[tuple[str, str], Subscription]:
+def stored(connection: sa.Connection) -> dict[tuple[str, str], Subscription]:
+    """All rows, by service and start."""
     row, service = tables.subscription, tables.service
     query = sa.select(service.c.service, service.c.account, service.c.contract, row.c.plan, row.c.start_date,
                       row.c.end_date, row.c.start_ms, row.c.end_ms, row.c.timezone, row.c.currency)  # fmt: skip
-    stored = {}
+    rows = {}
     for found in connection.execute(query.select_from(row.join(service))):
         name, account, contract, plan, *rest = found
-        stored[name, found.start_date] = Subscription(name, account, contract, plan or "", *rest)
-    return stored
+        rows[name, found.start_date] = Subscription(name, account, contract, plan or "", *rest)
+    return rows
 
 
 def _check_owners(
@@ -243,7 +244,7 @@ def _compare(connection: sa.Connection, persons: dict[str, dict[str, str]], rows
 
 
 def _write(connection: sa.Connection, plan: Plan, actor: Actor) -> None:
-    account, service, subscription = tables.account, tables.service, tables.subscription
+    account, service = tables.account, tables.service
     if plan.accounts_new:
         connection.execute(account.insert(), plan.accounts_new)
     for before, after in plan.accounts_changed:
@@ -260,20 +261,30 @@ def _write(connection: sa.Connection, plan: Plan, actor: Actor) -> None:
             connection.execute(
                 service.update().where(service.c.service == moved.service).values(contract=moved.contract)
             )
-    if plan.added:
-        connection.execute(subscription.insert(), [_stored_row(s, ids[s.service][0]) for s in plan.added])
-    for before_row, row in plan.changed:
-        connection.execute(subscription.update().where(
-            subscription.c.service_id == ids[row.service][0], subscription.c.start_date == row.start_date,
-        ).values(_stored_row(row, ids[row.service][0])))  # fmt: skip
-        audit.record(connection, actor, "subscription.change", row.service, asdict(before_row), asdict(row))
-    touched = [*plan.added, *(row for pair in plan.changed for row in pair)]
-    if touched:
-        connection.execute(tables.input_change.insert().values(
-            at=clock.now_ms(), kind="subscriptions", from_ms=min(s.start_ms for s in touched),
-            to_ms=max(s.end_ms for s in touched), detail=f"{len(plan.added)} added, {len(plan.changed)} changed"))  # fmt: skip
+    touched = write(connection, plan.added, plan.changed, actor)
     if touched or plan.accounts_new or plan.accounts_changed:
         audit.record(connection, actor, "subscribers.import", "subscribers.csv", None, plan.summary())
+
+
+def write(connection: sa.Connection, added: Sequence[Subscription], changed: Sequence[tuple[Subscription, Subscription]],
+          actor: Actor) -> bool:
+    """Store rows of services that are there, and say from when to when usage is to be attributed anew."""
+    subscription = tables.subscription
+    names = {row.service for row in [*added, *(row for _, row in changed)]}
+    ids = {row.service: row.id for row in connection.execute(sa.select(tables.service)) if row.service in names}
+    for before, row in changed:
+        connection.execute(subscription.update().where(
+            subscription.c.service_id == ids[row.service], subscription.c.start_date == row.start_date,
+        ).values(_stored_row(row, ids[row.service])))  # fmt: skip
+        audit.record(connection, actor, "subscription.change", row.service, asdict(before), asdict(row))
+    if added:
+        connection.execute(subscription.insert(), [_stored_row(row, ids[row.service]) for row in added])
+    touched = [*added, *(row for pair in changed for row in pair)]
+    if touched:
+        connection.execute(tables.input_change.insert().values(
+            at=clock.now_ms(), kind="subscriptions", from_ms=min(row.start_ms for row in touched),
+            to_ms=max(row.end_ms for row in touched), detail=f"{len(added)} added, {len(changed)} changed"))
+    return bool(touched)
 
 
 def _stored_row(row: Subscription, service_id: int) -> dict[str, object]:
