@@ -207,6 +207,11 @@ def _holiday_dates(source: Mapping[str, Any], before: Mapping[str, Any] | None) 
     return [day.isoformat() for day in holiday_dates.dates(source["holidays"])]
 
 
+def holiday_dates_of(source: dict[str, Any]) -> list[str]:
+    """The holidays that a calendar of a file would have."""
+    return _holiday_dates(source, None)
+
+
 def _brief(document: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if document is None else {name: value for name, value in document.items() if name != "holiday_dates"}
 

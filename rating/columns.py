@@ -47,6 +47,17 @@ class UsageColumns(NamedTuple):
     keys: Sequence[tuple[str | None, str, str, bool]]  # zone, class, direction, sampled
 
 
+def joined(parts: Sequence[UsageColumns]) -> UsageColumns:
+    """Usage of different subscriptions together."""
+    keys = list(dict.fromkeys(key for part in parts for key in part.keys))
+    index = {key: number for number, key in enumerate(keys)}
+    ids = np.concatenate([np.zeros(0, np.int64), *(part.subscription for part in parts)])
+    new = [np.array([index[key] for key in part.keys], np.int32)[part.key] if len(part.key) else part.key for part in parts]
+    order = np.argsort(ids, kind="stable")
+    octets = np.concatenate([np.zeros(0, np.int64), *(part.octets for part in parts)])
+    return UsageColumns(ids[order], np.concatenate([np.zeros(0, np.int32), *new])[order], octets[order], keys)
+
+
 @dataclass
 class Rated:
     """Charges (core.schemas.CHARGES) in the order of their key, and what became of the period's octets."""
@@ -86,6 +97,52 @@ def rate(inputs: engine.Inputs, usage: UsageColumns) -> Rated:
     result.sampled_refused_octets += rest.sampled_refused_octets
     result.without_plan_octets = total - seen - rest.rated_octets - rest.sampled_refused_octets
     return result
+
+
+class Totals(NamedTuple):
+    """What subscriptions come to in a period, in minor units; the tax once for each percentage, half-up."""
+
+    subscription: NDArray[np.int64]
+    net: Minor
+    gross: Minor
+    refused: Octets  # sampled octets that no line took
+
+
+def totals(inputs: engine.Inputs, usage: UsageColumns) -> tuple[Totals, dict[int, list[Carried]]]:
+    """The sums of what `rate` gives, by subscription, without its rows; and what is carried."""
+    crowd, others = _divided(inputs)
+    sums = _Sums(crowd.ids, usage)
+    assembly, refused = _filled(crowd, sums, usage)
+    net, gross = assembly.totals(inputs)
+    rest = engine.Rated()
+    if not others:
+        return Totals(crowd.ids, net, gross, refused), rest.carried
+    rows = _rows_of(usage, {row.id for row in others})
+    ids, more = [], []
+    for row in others:
+        if not row.is_addon:
+            alone = [row, *(one for one in others if one.is_addon and one.service == row.service)]
+            one = engine.rate(replace(inputs, subscriptions=alone, usage={row.id: rows.get(row.id, [])}))
+            rest.carried |= one.carried
+            ids.append(row.id)
+            more.append((*_totals_of(one.charges, inputs), one.sampled_refused_octets))
+    each = np.array(more, np.int64).reshape(-1, 3)
+    return Totals(np.r_[crowd.ids, np.array(ids, np.int64)], np.r_[net, each[:, 0]], np.r_[gross, each[:, 1]],
+                  np.r_[refused, each[:, 2]]), rest.carried
+
+
+def _totals_of(charges: Sequence[engine.Charge], inputs: engine.Inputs) -> tuple[int, int]:
+    """Net and gross of some charges of one subscription."""
+    by_percent: dict[Fraction, int] = {}
+    gross = 0
+    for row in charges:
+        if row.gross_minor is not None:
+            gross += row.gross_minor
+        else:
+            percent = inputs.percent_on(row.tax, row.end - DAY)
+            by_percent[percent] = by_percent.get(percent, 0) + row.net_minor
+    gross += sum(net + money.round_half_up(net * percent / 100) for percent, net in by_percent.items())
+    return sum(row.net_minor for row in charges), gross
 
 
 class _Crowd(NamedTuple):
@@ -157,24 +214,30 @@ def _rows_of(usage: UsageColumns, wanted: set[int]) -> dict[int | None, list[eng
 
 
 def _rate_alike(inputs: engine.Inputs, crowd: _Crowd, usage: UsageColumns) -> Rated:
+    sums = _Sums(crowd.ids, usage)
+    assembly, refused = _filled(crowd, sums, usage)
+    result = Rated(assembly.table(inputs), stretches=len(crowd.ids), sampled_refused_octets=int(refused.sum()))
+    result.rated_octets = sums.total - result.sampled_refused_octets
+    return result
+
+
+def _filled(crowd: _Crowd, sums: _Sums, usage: UsageColumns) -> tuple[_Assembly, Octets]:
+    """The rows with the amounts of traffic, and the sampled octets that each subscription's lines refused."""
     order = np.argsort(crowd.which, kind="stable")
     bounds = np.searchsorted(crowd.which[order], np.arange(len(crowd.templates) + 1))
-    sums = _Sums(crowd.ids, usage)
     assembly = _Assembly(crowd)
-    result = Rated(pa.table({}), stretches=len(crowd.ids))
+    refused = np.zeros(len(crowd.ids), np.int64)
     for index, template in enumerate(crowd.templates):
         members = order[bounds[index]:bounds[index + 1]]
         plan = template.stretch.plan
         refuses = [engine.is_refused(plan, engine.Usage(*key, 0)) for key in usage.keys]
         if any(refuses):
-            result.sampled_refused_octets += int(sums.of(refuses)[members].sum())
+            refused[members] = sums.of(refuses)[members]
         for place, line in enumerate(template.lines):
             if line is not None:
                 octets = sums.of([line.matches(*key[:3]) and (line.sampled == "allow" or not key[3]) for key in usage.keys])
                 assembly.put(index, place, members, billed_octets(octets[members], line), line)
-    result.rated_octets = sums.total - result.sampled_refused_octets
-    result.charges = assembly.table(inputs)
-    return result
+    return assembly, refused
 
 
 def _template(inputs: engine.Inputs, row: engine.Subscription) -> _Template | None:
@@ -284,15 +347,13 @@ class _Assembly:
         self._fixed = [row for template in templates for row in template.rows]
         self._amount = np.array([engine.amount_of(row) for row in self._fixed], np.int64)[self._kind] if total else \
             np.zeros(0, np.int64)
-        self._text = self._kind.copy()
-        self._texts: list[pa.Array] = [pa.array([row.quantity for row in self._fixed], pa.string())]
+        self._traffic: list[tuple[NDArray[np.int64], Octets, Traffic]] = []
 
     def put(self, index: int, place: int, members: NDArray[np.int64], billed: Octets, line: Traffic) -> None:
         """The octets of one row of a template, for all its subscriptions."""
         at = self._offsets[members] + place
         self._amount[at] = amounts(billed, line, self._templates[index].stretch.plan.currency)
-        self._text[at] = sum(map(len, self._texts)) + np.arange(len(members))
-        self._texts.append(quantities(billed, line))
+        self._traffic.append((at, billed, line))
 
     def table(self, inputs: engine.Inputs) -> pa.Table:
         if not len(self._kind):
@@ -301,9 +362,39 @@ class _Assembly:
         fixed = table_of(self._fixed).take(pa.array(self._kind))
         columns = {name: fixed.column(name) for name in schemas.CHARGES.names}
         columns["service"] = self._services.take(pa.array(self._owner))
-        columns["quantity"] = pa.concat_arrays(self._texts).take(pa.array(self._text))
+        columns["quantity"] = self._quantities()
         columns["net_minor"], columns["gross_minor"] = pa.array(net), gross
         return pa.Table.from_arrays([columns[name] for name in schemas.CHARGES.names], schema=schemas.CHARGES)
+
+    def _quantities(self) -> pa.Array:
+        texts = [pa.array([row.quantity for row in self._fixed], pa.string())]
+        which, count = self._kind.copy(), len(self._fixed)
+        for at, billed, line in self._traffic:
+            texts.append(quantities(billed, line))
+            which[at] = count + np.arange(len(at))
+            count += len(at)
+        return pa.concat_arrays(texts).take(pa.array(which))
+
+    def totals(self, inputs: engine.Inputs) -> tuple[Minor, Minor]:
+        """Net and gross of each subscription."""
+        if not len(self._kind):
+            return np.zeros(len(self._counts), np.int64), np.zeros(len(self._counts), np.int64)
+        net, _ = self._net(inputs)
+        percents = [inputs.percent_on(row.tax, row.end - DAY) for row in self._fixed]
+        inclusive = np.array([row.gross_minor is not None for row in self._fixed], bool)[self._kind]
+        gross = self._by_owner(np.where(inclusive, self._amount, 0))
+        for percent in set(percents):
+            mine = np.array([one == percent for one in percents], bool)[self._kind] & ~inclusive
+            if mine.any():
+                part = self._by_owner(np.where(mine, net, 0))
+                gross += part + _rounded(part, percent / 100)
+        return self._by_owner(net), gross
+
+    def _by_owner(self, values: Minor) -> Minor:
+        found = np.zeros(len(self._counts), np.int64)
+        some = self._counts > 0
+        found[some] = np.add.reduceat(values, self._offsets[some])
+        return found
 
     def _net(self, inputs: engine.Inputs) -> tuple[Minor, pa.Array]:
         """Net amounts, and gross ones where prices include the tax."""

@@ -116,6 +116,54 @@ def plans_simulate(
         output.say(f"net {money.format_minor(net, currency)} {currency} for {month}")
 
 
+@plans.command("advise")
+def plans_advise(
+    service: list[str] = typer.Argument(None, help="Names of services.", metavar="[SERVICE]..."),
+    every: bool = typer.Option(False, "--all", help="The cheapest plan of every service."),
+    months: int = typer.Option(12, "--months", min=1, max=60, help="So many whole months of usage."),
+    names: str = typer.Option("", "--plans", metavar="A,B", help="Only these plans, and the service's own."),
+    to: str = options.TO_FILE,
+) -> None:
+    """What past usage would have cost under every plan, cheapest first."""
+    from core.errors import UsageError
+    from rating import advice
+
+    if bool(service) == every:
+        raise UsageError("name a service, or all of them", "write `ratemill plans advise SERVICE`, or --all")
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if every:
+        output.emit_rows(advice.best(context.home(), [], months, wanted), advice.BEST_COLUMNS, to)
+    else:
+        output.emit_rows(advice.advise(context.home(), service, months, wanted), advice.COLUMNS, to)
+
+
+@plans.command("what-if")
+def plans_what_if(
+    file: Path = _PLAN_FILE,
+    period: str = typer.Option(..., "--period", metavar="YYYY-MM", help="A month that was rated."),
+    to: str = options.TO_FILE,
+    image: str = typer.Option("", "--picture", metavar="FILE.svg", help="The histogram of differences as a picture."),
+) -> None:
+    """A changed tariff over the usage of a month: who would pay less, who more, and what it brings."""
+    from core import money
+    from rating import what_if
+    from storage import files
+
+    result = what_if.what_if(context.home(), file, options.period(period))
+    output.emit_rows(result.rows, what_if.COLUMNS, to)
+    for name, one in [("all", result.summary), *result.summary["plans"].items()]:
+        currency = result.rows[0]["currency"]
+        output.say(f"{name}: {one['pay less']} pay less, {one['pay more']} pay more, {one['the same']} the same; "
+                   f"{money.format_minor(one['before'], currency)} → {money.format_minor(one['after'], currency)} {currency}")
+    bars = what_if.histogram(result.rows)
+    most = max(count for _, _, count in bars)
+    for low, high, count in bars:
+        output.say(f"{money.format_minor(low, currency):>12} … {money.format_minor(high, currency):>12} "
+                   f"{'█' * (count * 40 // most)} {count}")
+    if image:
+        files.write_whole(Path(image), what_if.picture(result).encode())
+
+
 @rate.callback()
 def _rate() -> None:
     """Usage and plans to charges."""

@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import sqlalchemy as sa
 
 from core import clock, periods, settings, tables
@@ -259,6 +260,11 @@ def read_usage(connection: duckdb.DuckDBPyConnection | None, period: str) -> Usa
         "WHERE period = ? GROUP BY ALL ORDER BY subscription_id, zone, class, direction, sampled", params=[period])
     assert found is not None, "a query has a result"
     table = found.to_arrow_table()
+    return columns_of(table)
+
+
+def columns_of(table: pa.Table) -> UsageColumns:
+    """Rows of subscription_id, zone, class, direction, sampled and octets, ordered by subscription."""
     code = np.zeros(len(table), np.int64)
     values: list[list[Any]] = []
     for name in ("zone", "class", "direction", "sampled"):

@@ -74,6 +74,15 @@ def _check(inputs: engine.Inputs, usage: columns.UsageColumns) -> None:
     assert many.charges.to_pylist() == columns.table_of(one.charges).to_pylist()
     for name in ("rated_octets", "without_plan_octets", "sampled_refused_octets", "stretches", "carried"):
         assert getattr(many, name) == getattr(one, name), name
+    sums, carried = columns.totals(inputs, usage)
+    assert carried == one.carried
+    assert int(sums.net.sum()) == sum(row.net_minor for row in one.charges)
+    assert int(sums.refused.sum()) == one.sampled_refused_octets
+    for number, net, gross in zip(sums.subscription.tolist(), sums.net.tolist(), sums.gross.tolist(), strict=True):
+        (row,) = (row for row in inputs.subscriptions if row.id == number)
+        if sum(other.service == row.service for other in inputs.subscriptions) == 1:
+            mine = [charge for charge in one.charges if charge.service == row.service]
+            assert (net, gross) == columns._totals_of(mine, inputs)
 
 
 @given(crowd())
