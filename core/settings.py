@@ -21,7 +21,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from core import money, periods
+from core import markets, money, periods
 from core.errors import SettingsError
 
 Document = Mapping[str, Any]
@@ -237,6 +237,8 @@ class Seller:
     iban: str = setting("", what="Account for payments.")
     currency: str = setting("EUR", what="Currency of the books.", parse=currency_setting)
     timezone: str = setting("UTC", what="Zone in which datagrams and losses belong to a period.", parse=zone_setting)
+    market: str = setting("", what="Country whose law plans and taxes are held against; empty: none.",
+                          choices=("", *markets.codes()))
 
 
 @dataclass(frozen=True)

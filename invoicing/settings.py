@@ -46,5 +46,6 @@ def invoice_settings(document: Document) -> InvoiceSettings:
 def settings_digest(document: Document) -> str:
     """SHA-256 over what an invoice depends on: [seller], [invoice] and every [[tax]]; frozen into each document."""
     rates = [[rate.category, str(rate.percent), rate.from_.isoformat()] for rate in tax_rates(document)]
-    parts = {"seller": vars(seller(document)), "invoice": vars(invoice_settings(document)), "tax": rates}
+    issuer = {name: value for name, value in vars(seller(document)).items() if name != "market"}  # it changes no invoice
+    parts = {"seller": issuer, "invoice": vars(invoice_settings(document)), "tax": rates}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from collector import registry, sights
+from core import clock, markets
 from core.errors import SettingsError
-from core.settings import SECTIONS, Document, read_section, unknown_names
+from core.settings import SECTIONS, Document, percent_on, read_section, seller, tax_rates, unknown_names
 from monitoring import sections
 from storage import space
 from storage.home import SETTINGS_FILE, Home
@@ -40,7 +42,7 @@ def _load_error(home: Home) -> SettingsError:
 def warnings(home: Home) -> list[str]:
     """What works, but not well, with these settings on this machine; called when there are no problems."""
     document = home.document
-    return [*_receive_buffer(document), *_invoices(document), *_disk(home), *sights.warnings(home)]
+    return [*_receive_buffer(document), *_invoices(document), *_law(document), *_disk(home), *sights.warnings(home)]
 
 
 def _receive_buffer(document: Document, rmem_max: Path = RMEM_MAX) -> list[str]:
@@ -65,6 +67,32 @@ def _invoices(document: Document) -> list[str]:
     found = [f"[seller] {', '.join(empty)}: not set, and invoices need it"] if empty else []
     if not document.get("tax"):
         found.append("no [[tax]] is given: plans need the percentage of their tax category")
+    return found
+
+
+def _law(document: Document) -> list[str]:
+    """Where the taxes, the currency or the rounding of tax are not those of the market, from now on."""
+    code = seller(document).market
+    if not code:
+        return []
+    market, rates, today = markets.load(code), tax_rates(document), datetime.fromtimestamp(clock.now_ms() / 1000, UTC).date()
+    changes = {*(rate.from_ for rate in market.vat), *(rate.from_ for rate in rates)}
+    days = sorted({today, *(day for day in changes if day > today)})
+    found = []
+    for category in sorted({rate.category for rate in rates}):
+        for day in days:
+            lawful = market.vat_on(category, day)
+            try:
+                given = percent_on(rates, category, day)
+            except SettingsError:
+                continue
+            if lawful is not None and lawful.percent != given:
+                found.append(f"[[tax]] {category} is {given} % on {day}, in {market.name} it is {lawful.percent} % from "
+                             f"{lawful.from_} on ({lawful.source})")
+                break
+    policy = document.get("invoice", {}).get("tax_policy")
+    if policy not in (None, market.tax_policy, "gross_kept"):
+        found.append(f"[invoice] tax_policy is {policy}, in {market.name} {market.tax_policy} is usual")
     return found
 
 

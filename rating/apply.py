@@ -17,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from core import calendars, class_rules, clock, periods, settings, tables
+from core import calendars, class_rules, clock, markets, periods, settings, tables
 from core.actor import Actor
 from core.errors import ImportRefused, Problem, SettingsError
 from rating import holiday_dates, linter, plans, simulation, stored
@@ -94,7 +94,9 @@ def surroundings_of(home: Home, connection: sa.Connection) -> linter.Surrounding
     zones: dict[str, frozenset[str]] = {}
     for version in stored.load_calendars(connection):
         zones[version.name] = zones.get(version.name, frozenset()) | {zone.name for zone in version.zones}
+    market = settings.seller(home.document).market
     return linter.Surroundings(
+        market=markets.load(market) if market else None,
         tax_categories=frozenset(rate.category for rate in settings.tax_rates(home.document)),
         classes=class_names(home.document) | _rule_classes(connection), calendar_zones=zones)
 

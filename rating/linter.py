@@ -17,9 +17,10 @@ from typing import Any
 
 from core import calendars, money, periods, units
 from core.errors import Problem
+from core.markets import Market
 from core.toml_lines import Lines
 from core.toml_lines import Path as TomlPath
-from rating import plan_rules, plans
+from rating import law, plan_rules, plans
 
 FILE_SIZE_MAX = 16 << 20
 ZONES_MAX = 100
@@ -36,6 +37,7 @@ class Surroundings:
     tax_categories: frozenset[str]
     classes: frozenset[str]
     calendar_zones: Mapping[str, frozenset[str]]  # of stored calendars
+    market: Market | None = None  # whose law holds
 
 
 @dataclass
@@ -244,7 +246,8 @@ PLAN = {
     "name": Key(_name), "from": Key(_date, hint="the date from which this version of the plan is valid"),
     "currency": Key(_currency), "tax": Key(_name, hint="a category of a [[tax]] in ratemill.toml"),
     "prices": Key(_choice(*plans.PRICES), hint="say whether prices are exclusive or inclusive of tax"),
-    "calendar": Key(_name, None), "addon": Key(_flag, OMITTED), "billing_day": Key(_billing_day, OMITTED),
+    "calendar": Key(_name, None), "addon": Key(_flag, OMITTED),
+    "audience": Key(_choice("consumer", "business"), OMITTED), "billing_day": Key(_billing_day, OMITTED),
     "rounding": Key(_choice(*plans.ROUNDING), OMITTED), "contract": Key(_table, OMITTED),
     "fee": Key(_tables, []), "once": Key(_tables, OMITTED), "traffic": Key(_tables, []), "percentile": Key(_tables, []),
     "quota": Key(_tables, OMITTED), "minimum": Key(_tables, OMITTED), "maximum": Key(_tables, OMITTED),
@@ -510,6 +513,9 @@ class _Judge:
                 self.report((*path, *where), column, problem, hint)
 
         plan_rules.check(found, report)
+        if self.surroundings.market is not None:
+            for problem in law.problems(found, self.surroundings.market):
+                report(*problem)
         for number, example in enumerate(found.pop("example", ())):
             self.example((*path, "example", number), example, found, zones.get(calendar or "", frozenset()))
         self.linted.plan_lines.append(self.lines.of(path))
