@@ -274,17 +274,17 @@ def charge_fees(stretch: Stretch, fee: Fee, percent_on: PercentOn) -> list[Charg
             found.append(_row(stretch, fee.name, "fee", row, fee.every, fee.amount, bookable, percent_on, fee.tax))
         return found
     first, last = periods.period_first_day(stretch.period), periods.period_end_day(stretch.period)
-    paid: set[date] = set()  # fee periods that are paid whole, however short the part
+    before: date | None = None  # where the time before ended
     for start, end in during(subscription.pauses, fee.during, subscription.start, subscription.end):
         for part in proration.parts(start, end, MONTHS[fee.every], first, last, stretch.plan.billing_day, subscription.start):
             belongs = part.start if fee.when == "advance" else part.last_day
-            if fee.proration == "whole_period" and part.period_start in paid:
-                continue
-            paid.add(part.period_start)
+            if fee.proration == "whole_period" and before is not None and before > part.period_start:
+                continue  # a time before paid this fee period whole, maybe in an earlier period
             if first <= belongs < last:
                 row = (part.start, part.end, times(count, proration.quantity(fee.proration, part)),
                        count * _fee_minor(fee, part, stretch.plan, subscription.timezone))
                 found.append(_row(stretch, fee.name, "fee", row, fee.every, fee.amount, bookable, percent_on, fee.tax))
+        before = end
     return found
 
 
@@ -295,9 +295,14 @@ def during(pauses: Sequence[Pause], what: str, start: date | None, end: date | N
         return [(start, end)]
     inside = [(max(pause.start, start or pause.start), min(pause.end, end or pause.end), pause.kind) for pause in pauses]
     inside = [pause for pause in inside if pause[0] < pause[1]]
-    if what != "active":
-        return [(begins, ends) for begins, ends, kind in inside if kind == what]
     found: list[tuple[date | None, date | None]] = []
+    if what != "active":
+        for begins, ends, kind in inside:
+            if kind == what and found and found[-1][1] == begins:
+                found[-1] = (found[-1][0], ends)  # two that touch are one time
+            elif kind == what:
+                found.append((begins, ends))
+        return found
     since = start
     for begins, ends, _ in inside:
         if since is None or since < begins:
