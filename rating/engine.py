@@ -170,7 +170,7 @@ def rate(inputs: Inputs) -> Rated:
     """The charges of a period."""
     result = Rated()
     planned: set[int | None] = set()
-    for _, subscriptions in groupby(sorted(inputs.subscriptions, key=_service_of), key=_service_of):
+    for _, subscriptions in groupby(sorted(inputs.subscriptions, key=_rank), key=lambda subscription: subscription.service):
         stretches = [stretch for subscription in subscriptions
                      if (stretch := stretch_of(subscription, inputs.catalogue, inputs.period)) is not None]
         result.stretches += len(stretches)
@@ -204,8 +204,9 @@ def rate(inputs: Inputs) -> Rated:
     return result
 
 
-def _service_of(subscription: Subscription) -> str:
-    return subscription.service
+def _rank(subscription: Subscription) -> tuple[str, bool, date, str, int]:
+    """By service; its own rows by their days, then add-ons by start, plan and row: quotas and discounts follow this order."""
+    return (subscription.service, subscription.is_addon, subscription.start or date.min, subscription.plan or "", subscription.id)
 
 
 def stretch_of(subscription: Subscription, catalogue: Catalogue, period: str) -> Stretch | None:
