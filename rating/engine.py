@@ -206,7 +206,8 @@ def rate(inputs: Inputs) -> Rated:
 
 def _rank(subscription: Subscription) -> tuple[str, bool, date, str, int]:
     """By service; its own rows by their days, then add-ons by start, plan and row: quotas and discounts follow this order."""
-    return (subscription.service, subscription.is_addon, subscription.start or date.min, subscription.plan or "", subscription.id)
+    start = subscription.start or date.min
+    return subscription.service, subscription.is_addon, start, subscription.plan or "", subscription.id
 
 
 def stretch_of(subscription: Subscription, catalogue: Catalogue, period: str) -> Stretch | None:
@@ -241,13 +242,16 @@ def charge(stretch: Stretch, usage: Iterable[Usage], slots: Slots, percent_on: P
     found += [charge_percentile(stretch, line, slots, percent_on) for line in plan.percentiles]
     if pool is not None:
         found += [_quota_row(stretch, quota, pool.used(stretch, quota), percent_on) for quota in plan.quotas]
-    found += [charge_bound(stretch, "minimum", line, found, percent_on) for line in plan.minimums]
-    found += [charge_bound(stretch, "maximum", line, found, percent_on) for line in plan.maximums]
-    discounts: list[Charge] = []
+    for line in plan.minimums:
+        found.append(charge_bound(stretch, "minimum", line, found, percent_on))
+    for line in plan.maximums:
+        found.append(charge_bound(stretch, "maximum", line, found, percent_on))
+    discounted = {"own": list(found), "service": list(of_service)}  # with the discounts so far
     for discount in plan.discounts:
-        of = found if discount.of == "own" else list(of_service)
-        discounts += charge_discount(stretch, discount, of, sum(amount_of(row) for row in [*of, *discounts]), percent_on)
-    return found + discounts
+        rows = charge_discount(stretch, discount, discounted[discount.of], percent_on)
+        discounted[discount.of] += rows
+        found += rows
+    return found
 
 
 def amount_of(charge: Charge) -> int:
@@ -494,11 +498,13 @@ def percentile_of(values: NDArray[np.int64], count: int, percentile: Fraction) -
 
 
 def charge_bound(stretch: Stretch, kind: str, line: Bound, charges: Iterable[Charge], percent_on: PercentOn) -> Charge:
-    """`minimum`: what the lines lack to the amount; `maximum`: less what they exceed it by."""
+    """`minimum`: what the lines lack to the amount; `maximum`: less what they exceed it by. Without `lines` those are all
+    before it, so also a minimum or maximum of some of them."""
     total = sum(amount_of(row) for row in charges if not line.lines or row.line in line.lines)
-    bound = _minor(Fraction(line.amount), stretch.plan.currency) * share_of(stretch, line.share)
+    count = stretch.subscription.quantity
+    bound = _minor(Fraction(line.amount), stretch.plan.currency) * share_of(stretch, line.share) * count
     difference = max(Fraction(0), bound - total) if kind == "minimum" else min(Fraction(0), bound - total)
-    row = (stretch.start, stretch.end, share_text(stretch, line.share), difference)
+    row = (stretch.start, stretch.end, times(count, share_text(stretch, line.share)), difference)
     return _usage_row(stretch, line.name, kind, row, "month", line.amount, percent_on, line.tax)
 
 
@@ -516,10 +522,9 @@ def share_text(stretch: Stretch, share: str) -> str:
     return "1" if share == "whole_period" or days == month else f"{days}/{month}"
 
 
-def charge_discount(stretch: Stretch, line: Discount, charges: Iterable[Charge], left: int, percent_on: PercentOn
-                    ) -> list[Charge]:
+def charge_discount(stretch: Stretch, line: Discount, charges: Sequence[Charge], percent_on: PercentOn) -> list[Charge]:
     """A discount for the days of its window: of each charge's own days for a percentage, of the stretch's for an amount a
-    month. Never more than its lines come to, nor than `left`."""
+    month. Never more than its lines come to, nor than all charges with the discounts among them; never less than nothing."""
     window = discount_days(stretch.subscription, line)
     meets = overlap(window, stretch.start, stretch.end)
     listed = [row for row in charges if row.kind != "discount" and (not line.lines or row.line in line.lines)]
@@ -536,8 +541,8 @@ def charge_discount(stretch: Stretch, line: Discount, charges: Iterable[Charge],
         count = stretch.subscription.quantity
         amount = _minor(Fraction(line.amount), stretch.plan.currency) * Fraction(meets, month) * count
         quantity, price = times(count, "1" if meets == month else f"{meets}/{month}"), line.amount
-    most = max(0, min(left, sum(amount_of(row) for row in listed)))
-    row = (stretch.start, stretch.end, quantity, -min(amount, Fraction(most)))
+    most = min(sum(amount_of(row) for row in charges), sum(amount_of(row) for row in listed))
+    row = (stretch.start, stretch.end, quantity, -max(Fraction(0), min(amount, Fraction(most))))
     return [_usage_row(stretch, line.name, "discount", row, "month", price, percent_on, line.tax)]
 
 

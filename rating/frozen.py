@@ -52,7 +52,7 @@ TERMS = pa.schema([
     schemas.column("followed", pa.bool_(), "", "Whether a row of the service starts where this one ends."),
     schemas.column("pauses", pa.string(), "", "Times of rest as JSON: [[start, end, kind], …], in order."),
     schemas.column("carried", pa.string(), "", "Of quotas, from earlier periods, as JSON: [[quota, expires, octets], …]."),
-    schemas.column("beside", pa.string(), "", "What else the account has, as JSON: [[plan, start, end], …]; empty: ever, open."),
+    schemas.column("beside", pa.string(), "", "What else the account has as JSON: [[plan, start, end], …]; empty: ever, open."),
 ])
 
 

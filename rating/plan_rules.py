@@ -25,6 +25,7 @@ def check(plan: Document, report: Report) -> None:
         for number, line in enumerate(plan.get(kind, ())):
             _named_lines((kind, number), line, plan, _lines(plan, before=kind), report)
             _one_tax((kind, number), line, plan, report)
+        _bound_once(kind, plan, report)
     for number, line in enumerate(plan.get("discount", ())):
         _discount(("discount", number), line, plan, report)
     _addon(plan, report)
@@ -109,8 +110,25 @@ def _named_lines(path: Where, line: Document, plan: Document, known: Mapping[str
         if name not in known:
             report(path, "lines", f"the plan has no line '{name}' that comes before",
                    f"its lines are {', '.join(known)}" if known else "the plan has no such lines")
+    _not_empty(path, line, report)
+
+
+def _not_empty(path: Where, line: Document, report: Report) -> None:
     if "lines" in line and not line["lines"]:
         report(path, "lines", "the list of lines is empty: none, or all?", "leave `lines` out for all")
+
+
+def _bound_once(kind: str, plan: Document, report: Report) -> None:
+    """What two minimums of one line add could not be told apart: a line is listed by one of them at most, and what is of all
+    lines comes after them and counts what they came to."""
+    bound: dict[str, str] = {}
+    for number, line in enumerate(plan.get(kind, ())):
+        twice = [name for name in line.get("lines", ()) if name in bound]
+        if twice:
+            report((kind, number), "lines", f"{kind} '{bound[twice[0]]}' is of '{twice[0]}' already: what would both come to?",
+                   f"list a line in one {kind} only, and let one without `lines` be the last")
+        listed = line.get("lines") if "lines" in line else _lines(plan, before=kind)
+        bound |= dict.fromkeys(listed or (), line.get("name", ""))
 
 
 def _one_tax(path: Where, line: Document, plan: Document, report: Report) -> None:
@@ -138,9 +156,13 @@ def _discount(path: Where, line: Document, plan: Document, report: Report) -> No
     if line.get("of") == "service":
         if not plan.get("addon"):
             report(path, "of", "only an add-on gives a discount on another plan", "mark the plan addon = true, or drop `of`")
+        _not_empty(path, line, report)
     else:
         _named_lines(path, line, plan, _lines(plan, before="discount"), report)
         _one_tax(path, line, plan, report)
+    if "beside" in line and not line["beside"]:
+        report(path, "beside", "the list of plans is empty: beside none, or whatever else there is?",
+               "leave `beside` out if it does not matter")
     if line.get("starts_from", "") >= line.get("starts_until", "9999"):
         report(path, "starts_until", "no subscription starts from then until then", "let starts_until be later")
 
