@@ -70,7 +70,7 @@ def _recompute(documents: list[dict[str, Any]], part: engine.Inputs) -> None:
     usage = [{"subscription": number, "zone": row.zone, "class": row.class_, **row._asdict()}
              for number, rows in part.usage.items() for row in rows]
     rate = TaxRate("standard", PERCENT, date(2000, 1, 1))
-    recomputation.rated(PERIOD, frozen.rows_of_terms(terms), documents,
+    recomputation.charges(PERIOD, frozen.rows_of_terms(terms), documents,
                         [{"category": rate.category, "percent": str(rate.percent), "from": "2000-01-01"}], usage, [])
 
 

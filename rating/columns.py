@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from fractions import Fraction
+from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -100,7 +101,8 @@ def rate(inputs: engine.Inputs, usage: UsageColumns) -> Rated:
 
 
 class Totals(NamedTuple):
-    """What subscriptions come to in a period, in minor units; the tax once for each percentage, half-up."""
+    """What subscriptions come to in a period, in minor units; the tax once for each percentage, half-up. What a service with
+    add-ons, or with several rows that are not simple, comes to is with the first of them."""
 
     subscription: NDArray[np.int64]
     net: Minor
@@ -119,13 +121,12 @@ def totals(inputs: engine.Inputs, usage: UsageColumns) -> tuple[Totals, dict[int
         return Totals(crowd.ids, net, gross, refused), rest.carried
     rows = _rows_of(usage, {row.id for row in others})
     ids, more = [], []
-    for row in others:
-        if not row.is_addon:
-            alone = [row, *(one for one in others if one.is_addon and one.service == row.service)]
-            one = engine.rate(replace(inputs, subscriptions=alone, usage={row.id: rows.get(row.id, [])}))
-            rest.carried |= one.carried
-            ids.append(row.id)
-            more.append((*_totals_of(one.charges, inputs), one.sampled_refused_octets))
+    for _, members in groupby(others, key=attrgetter("service")):
+        service = list(members)
+        one = engine.rate(replace(inputs, subscriptions=service, usage={row.id: rows.get(row.id, []) for row in service}))
+        rest.carried |= one.carried
+        ids.append(min(service, key=engine.rank).id)
+        more.append((*_totals_of(one.charges, inputs), one.sampled_refused_octets))
     each = np.array(more, np.int64).reshape(-1, 3)
     return Totals(np.r_[crowd.ids, np.array(ids, np.int64)], np.r_[net, each[:, 0]], np.r_[gross, each[:, 1]],
                   np.r_[refused, each[:, 2]]), rest.carried

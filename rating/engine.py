@@ -170,7 +170,7 @@ def rate(inputs: Inputs) -> Rated:
     """The charges of a period."""
     result = Rated()
     planned: set[int | None] = set()
-    for _, subscriptions in groupby(sorted(inputs.subscriptions, key=_service_of), key=_service_of):
+    for _, subscriptions in groupby(sorted(inputs.subscriptions, key=rank), key=lambda subscription: subscription.service):
         stretches = [stretch for subscription in subscriptions
                      if (stretch := stretch_of(subscription, inputs.catalogue, inputs.period)) is not None]
         result.stretches += len(stretches)
@@ -204,8 +204,10 @@ def rate(inputs: Inputs) -> Rated:
     return result
 
 
-def _service_of(subscription: Subscription) -> str:
-    return subscription.service
+def rank(subscription: Subscription) -> tuple[str, bool, date, str, int]:
+    """By service; its own rows by their days, then add-ons by start, plan and row: quotas and discounts follow this order."""
+    start = subscription.start or date.min
+    return subscription.service, subscription.is_addon, start, subscription.plan or "", subscription.id
 
 
 def stretch_of(subscription: Subscription, catalogue: Catalogue, period: str) -> Stretch | None:
@@ -240,12 +242,14 @@ def charge(stretch: Stretch, usage: Iterable[Usage], slots: Slots, percent_on: P
     found += [charge_percentile(stretch, line, slots, percent_on) for line in plan.percentiles]
     if pool is not None:
         found += [_quota_row(stretch, quota, pool.used(stretch, quota), percent_on) for quota in plan.quotas]
-    found += [charge_bound(stretch, "minimum", line, found, percent_on) for line in plan.minimums]
-    found += [charge_bound(stretch, "maximum", line, found, percent_on) for line in plan.maximums]
-    of = {"own": list(found), "service": list(of_service)}
+    for line in plan.minimums:
+        found.append(charge_bound(stretch, "minimum", line, found, percent_on))
+    for line in plan.maximums:
+        found.append(charge_bound(stretch, "maximum", line, found, percent_on))
+    discounted = {"own": list(found), "service": list(of_service)}  # with the discounts so far
     for discount in plan.discounts:
-        rows = charge_discount(stretch, discount, of[discount.of], percent_on)
-        of[discount.of] += rows  # the next one sees what this one left
+        rows = charge_discount(stretch, discount, discounted[discount.of], percent_on)
+        discounted[discount.of] += rows
         found += rows
     return found
 
@@ -275,12 +279,12 @@ def charge_fees(stretch: Stretch, fee: Fee, percent_on: PercentOn) -> list[Charg
             found.append(_row(stretch, fee.name, "fee", row, fee.every, fee.amount, bookable, percent_on, fee.tax))
         return found
     first, last = periods.period_first_day(stretch.period), periods.period_end_day(stretch.period)
-    before: date | None = None  # the end of the time before this one
+    before: date | None = None  # where the time before ended
     for start, end in during(subscription.pauses, fee.during, subscription.start, subscription.end):
         for part in proration.parts(start, end, MONTHS[fee.every], first, last, stretch.plan.billing_day, subscription.start):
             belongs = part.start if fee.when == "advance" else part.last_day
             if fee.proration == "whole_period" and before is not None and before > part.period_start:
-                continue  # the time before this one has paid the fee period whole
+                continue  # a time before paid this fee period whole, maybe in an earlier period
             if first <= belongs < last:
                 row = (part.start, part.end, times(count, proration.quantity(fee.proration, part)),
                        count * _fee_minor(fee, part, stretch.plan, subscription.timezone))
@@ -300,7 +304,7 @@ def during(pauses: Sequence[Pause], what: str, start: date | None, end: date | N
     if what != "active":
         for begins, ends, kind in inside:
             if kind == what and found and found[-1][1] == begins:
-                found[-1] = (found[-1][0], ends)
+                found[-1] = (found[-1][0], ends)  # two that touch are one time
             elif kind == what:
                 found.append((begins, ends))
         return found
@@ -494,11 +498,13 @@ def percentile_of(values: NDArray[np.int64], count: int, percentile: Fraction) -
 
 
 def charge_bound(stretch: Stretch, kind: str, line: Bound, charges: Iterable[Charge], percent_on: PercentOn) -> Charge:
-    """`minimum`: what the lines lack to the amount; `maximum`: less what they exceed it by."""
+    """`minimum`: what the lines lack to the amount; `maximum`: less what they exceed it by. Without `lines` those are all
+    before it, so also a minimum or maximum of some of them."""
     total = sum(amount_of(row) for row in charges if not line.lines or row.line in line.lines)
-    bound = _minor(Fraction(line.amount), stretch.plan.currency) * share_of(stretch, line.share)
+    count = stretch.subscription.quantity
+    bound = _minor(Fraction(line.amount), stretch.plan.currency) * share_of(stretch, line.share) * count
     difference = max(Fraction(0), bound - total) if kind == "minimum" else min(Fraction(0), bound - total)
-    row = (stretch.start, stretch.end, share_text(stretch, line.share), difference)
+    row = (stretch.start, stretch.end, times(count, share_text(stretch, line.share)), difference)
     return _usage_row(stretch, line.name, kind, row, "month", line.amount, percent_on, line.tax)
 
 
@@ -518,7 +524,7 @@ def share_text(stretch: Stretch, share: str) -> str:
 
 def charge_discount(stretch: Stretch, line: Discount, charges: Sequence[Charge], percent_on: PercentOn) -> list[Charge]:
     """A discount for the days of its window: of each charge's own days for a percentage, of the stretch's for an amount a
-    month. Never more than its lines come to, nor than all charges with the discounts among them."""
+    month. Never more than its lines come to, nor than all charges with the discounts among them; never less than nothing."""
     window = discount_days(stretch.subscription, line)
     meets = overlap(window, stretch.start, stretch.end)
     listed = [row for row in charges if row.kind != "discount" and (not line.lines or row.line in line.lines)]
@@ -535,8 +541,8 @@ def charge_discount(stretch: Stretch, line: Discount, charges: Sequence[Charge],
         count = stretch.subscription.quantity
         amount = _minor(Fraction(line.amount), stretch.plan.currency) * Fraction(meets, month) * count
         quantity, price = times(count, "1" if meets == month else f"{meets}/{month}"), line.amount
-    most = max(0, min(sum(amount_of(row) for row in charges), sum(amount_of(row) for row in listed)))
-    row = (stretch.start, stretch.end, quantity, -min(amount, Fraction(most)))
+    most = min(sum(amount_of(row) for row in charges), sum(amount_of(row) for row in listed))
+    row = (stretch.start, stretch.end, quantity, -max(Fraction(0), min(amount, Fraction(most))))
     return [_usage_row(stretch, line.name, "discount", row, "month", price, percent_on, line.tax)]
 
 

@@ -198,7 +198,8 @@ def _service(charge: Row, copy: frozen.Frozen) -> list[engine.Stretch]:
     """The stretches of a charge's service in its period."""
     catalogue = plans.Catalogue(plans.parse(document) for document in copy.plans)
     rows = copy.terms.filter(pc.equal(copy.terms.column("service"), charge["service"])).to_pylist()
-    found = (engine.stretch_of(frozen.subscription_of(row), catalogue, charge["period"]) for row in rows)
+    ordered = sorted(map(frozen.subscription_of, rows), key=engine.rank)
+    found = (engine.stretch_of(row, catalogue, charge["period"]) for row in ordered)
     return [stretch for stretch in found if stretch is not None]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from fractions import Fraction
 from typing import Any
 
 from core import units
@@ -26,7 +25,7 @@ def check(plan: Document, report: Report) -> None:
         for number, line in enumerate(plan.get(kind, ())):
             _named_lines((kind, number), line, plan, _lines(plan, before=kind), report)
             _one_tax((kind, number), line, plan, report)
-    _bounds_together(plan, report)
+        _bound_once(kind, plan, report)
     for number, line in enumerate(plan.get("discount", ())):
         _discount(("discount", number), line, plan, report)
     for number, line in enumerate(plan.get("fair_use", ())):
@@ -113,8 +112,25 @@ def _named_lines(path: Where, line: Document, plan: Document, known: Mapping[str
         if name not in known:
             report(path, "lines", f"the plan has no line '{name}' that comes before",
                    f"its lines are {', '.join(known)}" if known else "the plan has no such lines")
+    _not_empty(path, line, report)
+
+
+def _not_empty(path: Where, line: Document, report: Report) -> None:
     if "lines" in line and not line["lines"]:
         report(path, "lines", "the list of lines is empty: none, or all?", "leave `lines` out for all")
+
+
+def _bound_once(kind: str, plan: Document, report: Report) -> None:
+    """What two minimums of one line add could not be told apart: a line is listed by one of them at most, and what is of all
+    lines comes after them and counts what they came to."""
+    bound: dict[str, str] = {}
+    for number, line in enumerate(plan.get(kind, ())):
+        twice = [name for name in line.get("lines", ()) if name in bound]
+        if twice:
+            report((kind, number), "lines", f"{kind} '{bound[twice[0]]}' is of '{twice[0]}' already: what would both come to?",
+                   f"list a line in one {kind} only, and let one without `lines` be the last")
+        listed = line.get("lines") if "lines" in line else _lines(plan, before=kind)
+        bound |= dict.fromkeys(listed or (), line.get("name", ""))
 
 
 def _one_tax(path: Where, line: Document, plan: Document, report: Report) -> None:
@@ -135,27 +151,6 @@ def _taxes(plan: Document, names: list[str]) -> Iterator[Any]:
                     yield line.get("tax", plan.get("tax"))
 
 
-def _bounds_together(plan: Document, report: Report) -> None:
-    """Bounds on one line: two of a kind would each be reckoned as if the other were not there."""
-    seen: list[tuple[str, str, Document, set[str]]] = []
-    for kind in ("minimum", "maximum"):
-        for number, line in enumerate(plan.get(kind, ())):
-            lines = set(line.get("lines") or _lines(plan, before="minimum"))
-            for other_kind, other, document, others in seen:
-                common = sorted(lines & others)
-                if common and other_kind == kind:
-                    report((kind, number), "lines", f"'{common[0]}' already has the {kind} '{other}'",
-                           f"let the lines of one {kind} not be those of another")
-                elif common and _price(document) > _price(line):
-                    report((kind, number), "amount", f"it is below the minimum '{other}' of '{common[0]}'",
-                           "let the maximum be at least the minimum")
-            seen.append((kind, line.get("name", ""), line, lines))
-
-
-def _price(line: Document) -> Fraction:
-    return Fraction(line.get("amount", 0))
-
-
 def _discount(path: Where, line: Document, plan: Document, report: Report) -> None:
     if ("percent" in line) == ("amount" in line):
         report(path, "percent", "is it a percentage or an amount a month?" if "percent" in line else "there is no discount",
@@ -163,9 +158,13 @@ def _discount(path: Where, line: Document, plan: Document, report: Report) -> No
     if line.get("of") == "service":
         if not plan.get("addon"):
             report(path, "of", "only an add-on gives a discount on another plan", "mark the plan addon = true, or drop `of`")
+        _not_empty(path, line, report)
     else:
         _named_lines(path, line, plan, _lines(plan, before="discount"), report)
         _one_tax(path, line, plan, report)
+    if "beside" in line and not line["beside"]:
+        report(path, "beside", "the list of plans is empty: beside none, or whatever else there is?",
+               "leave `beside` out if it does not matter")
     if line.get("starts_from", "") >= line.get("starts_until", "9999"):
         report(path, "starts_until", "no subscription starts from then until then", "let starts_until be later")
 

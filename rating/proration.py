@@ -86,6 +86,13 @@ def days_30e360(start: date, end: date) -> int:
     return (360 * (end.year - start.year) + 30 * (end.month - start.month) + min(end.day, 30) - min(start.day, 30))
 
 
+def thirtieths(part: Part) -> tuple[int, int]:
+    """Days of a part and of its fee period by 30E/360; never more than the 30 a month, which a fee period from a February
+    28th to a March 31st would be."""
+    of = 30 * part.months
+    return min(of, days_30e360(part.start, part.end)), of
+
+
 def share(policy: str, part: Part, timezone: str = "UTC") -> Fraction:
     """Which part of the fee a stretch costs, by the named policy (all but `daily`, which rounds each day)."""
     if part.is_whole or policy == "whole_period":
@@ -93,7 +100,7 @@ def share(policy: str, part: Part, timezone: str = "UTC") -> Fraction:
     if policy == "actual_days":
         return Fraction(part.days, part.period_days)
     if policy == "thirty_day_month":
-        return Fraction(days_30e360(part.start, part.end), 30 * part.months)
+        return Fraction(*thirtieths(part))
     if policy == "to_the_second":
         begins, ends, period_begins, period_ends = (
             local_day_start(day, timezone) for day in (part.start, part.end, part.period_start, part.period_end))
@@ -116,5 +123,5 @@ def quantity(policy: str, part: Part) -> str:
     if part.is_whole or policy == "whole_period":
         return "1"
     if policy == "thirty_day_month":
-        return f"{days_30e360(part.start, part.end)}/{30 * part.months}"
+        return "{}/{}".format(*thirtieths(part))
     return f"{0 if policy == 'none' else part.days}/{part.period_days}"

@@ -4,8 +4,8 @@ What is covered does not depend on the order in which traffic came, which the oc
 
 * Usage that a line of the plan would charge is taken line after line, in the order of the plan, and within a line in the
   order of zone, class, direction; a row that several lines charge is covered for all of them at once.
-* It is covered by the quota of the lowest `priority` first; among equals by what expires first; then by the service's own
-  plan before its add-ons, in the order of their start.
+* It is covered by the quota of the lowest `priority` first; among equals by what expires first (what is given with a
+  rollover expires when that is over); then by the service's own plan before its add-ons, in the order of their start.
 * An add-on's quota covers all traffic of the stretches that share a day with it, not only what came after it was bought.
 
 What is left of a quota with a rollover is carried for so many periods, never more in all than its cap: of what exceeds the
@@ -41,7 +41,6 @@ class _Bucket:
     quota: Quota
     expires: str
     octets: int
-    is_carried: bool
     used: int = 0
 
     @property
@@ -50,11 +49,11 @@ class _Bucket:
 
 
 class Pool:
-    """The quotas of a service's stretches in a period, and what is used of them."""
+    """The quotas of a service's stretches in a period, and what is used of them. The stretches are in order: the service's
+    own by their days, then add-ons by start, name of plan and row."""
 
     def __init__(self, stretches: Sequence[Stretch]) -> None:
-        ordered = sorted(stretches, key=lambda stretch: (stretch.subscription.is_addon, stretch.start, stretch.plan.name))
-        buckets = [bucket for stretch in ordered for quota in stretch.plan.quotas for bucket in _buckets(stretch, quota)]
+        buckets = [bucket for stretch in stretches for quota in stretch.plan.quotas for bucket in _buckets(stretch, quota)]
         self._buckets = sorted(buckets, key=lambda bucket: (bucket.quota.priority, bucket.expires))
 
     def use(self, stretch: Stretch, usage: Sequence[Usage]) -> list[Usage]:
@@ -87,14 +86,13 @@ class Pool:
 
     def _left(self, stretch: Stretch, quota: Quota) -> Iterator[Carried]:
         room = quota.rollover_cap * stretch.subscription.quantity
-        by_expiry: dict[str, int] = {}
+        left: dict[str, int] = {}
         for bucket in self._buckets:
-            if bucket.stretch is stretch and bucket.quota is quota:
-                expires = bucket.expires if bucket.is_carried else later(stretch.period, quota.rollover_periods)
-                by_expiry[expires] = by_expiry.get(expires, 0) + bucket.left
-        for expires in sorted(by_expiry, reverse=True):
-            octets = min(by_expiry[expires], room)
-            if expires > stretch.period and octets:
+            if bucket.stretch is stretch and bucket.quota is quota and bucket.expires > stretch.period:
+                left[bucket.expires] = left.get(bucket.expires, 0) + bucket.left
+        for expires in sorted(left, reverse=True):
+            octets = min(left[expires], room)
+            if octets:
                 yield Carried(quota.name, expires, octets)
                 room -= octets
 
@@ -103,7 +101,7 @@ def _buckets(stretch: Stretch, quota: Quota) -> Iterator[_Bucket]:
     subscription = stretch.subscription
     for row in subscription.carried:
         if row.quota == quota.name and row.expires >= stretch.period:
-            yield _Bucket(stretch, quota, row.expires, row.octets, True)
+            yield _Bucket(stretch, quota, row.expires, row.octets)
     first, last = periods.period_first_day(stretch.period), periods.period_end_day(stretch.period)
     start = subscription.start
     if quota.given == "once" and (start is None or not first <= start < last):
@@ -111,7 +109,7 @@ def _buckets(stretch: Stretch, quota: Quota) -> Iterator[_Bucket]:
     volume = quota.volume * subscription.quantity
     if quota.share == "actual_days":
         volume = volume * (stretch.end - stretch.start).days // (last - first).days
-    yield _Bucket(stretch, quota, stretch.period, volume, False)
+    yield _Bucket(stretch, quota, later(stretch.period, quota.rollover_periods), volume)
 
 
 def _charged(plan: Plan, usage: Sequence[Usage]) -> Iterator[int]:

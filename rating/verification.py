@@ -58,13 +58,14 @@ def verify(home: Home, period: str, level: int, services: Sequence[str] | None =
     charges = run.charges(home, period)
     copy = frozen.read(home, row.usage_path, row.usage_digest)
     result = Verification(services=None if services is None else frozenset(services))
-    again, carried = recomputation.rated(period, copy.terms.to_pylist(), copy.plans, copy.tax, _summed_usage(copy.usage),
-                                         rows_of(copy.slots))
+    terms, usage = copy.terms.to_pylist(), _summed_usage(copy.usage)
+    again = recomputation.charges(period, terms, copy.plans, copy.tax, usage, rows_of(copy.slots))
     result.compare("charge", _by_key(result.rows_of_interest(in_ms(charges).to_pylist()), CHARGE_KEY),
                    _by_key(result.rows_of_interest(again), CHARGE_KEY))
     if services is None:
         result.compare("carried", _carried(home, row.id), {
-            (number, quota, expires): octets for number, left in carried.items() for quota, expires, octets in left})
+            (number, quota, expires): octets for number, left in recomputation.carried(period, terms, copy.plans, usage).items()
+            for quota, expires, octets in left})
     if level == 2:
         _verify_usage(home, period, copy, result)
     return result
