@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check bench nightly docs lock clean
+.PHONY: help setup setup-dev demo test check bench nightly mutants docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -59,6 +59,9 @@ bench: $(VENV)/.dev ## measure speed; each run adds a line to benchmarks/history
 
 nightly: $(VENV)/.dev ## the long loops: full counts of crash and fuzz tests
 	@RATEMILL_NIGHTLY=1 $(BIN)/python -m pytest -m "nightly or not nightly"
+
+mutants: $(VENV)/.dev ## mistakes made on purpose in the modules that reckon money: which does no test notice?
+	@PYTHONPATH=tests $(BIN)/python -m mutation.mutants
 
 docs: $(VENV)/.dev ## write the generated reference pages
 	@$(BIN)/python docs/generate.py

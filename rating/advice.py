@@ -76,13 +76,15 @@ class _Advice:
         with sql.reading(sql.engine(home)) as connection:
             zone = settings.seller(home.document).timezone
             this = periods.local_date(clock.now_ms(), zone).isoformat()[:7]
-            self.periods = [later(this, back) for back in range(-months, 0)]
+            generation = generations.latest(connection)
+            if generation is None:
+                raise NotFound("no usage is published yet", "run `ratemill usage publish` first")
+            self.periods = _published(home, generation, [later(this, back) for back in range(-months, 0)])
             self.terms = inputs.load_terms(connection, home.document, self.periods[-1])
             self.catalogue = Catalogue(stored.load_plans(connection))
             self.calendars = Calendars(connection)
             self.ways = {(one["name"], one["from"]): {way["to"] for way in one.get("change", ())}
                          for one in stored.load_plan_documents(connection)}
-            generation = generations.latest(connection)
             starts = {row.service: row.first for row in connection.execute(
                 sa.select(tables.service.c.service, sa.func.min(tables.subscription.c.start_date).label("first"))
                 .join(tables.subscription).group_by(tables.service.c.service))}
@@ -98,8 +100,6 @@ class _Advice:
                 self.addons.setdefault(row.service, []).append(row)
         wanted = [plan for plan in self._in_force(this) if not names or plan.name in names or plan in self.own]
         self.costs: list[_Cost] = []
-        if generation is None:
-            raise NotFound("no usage is published yet", "run `ratemill usage publish` first")
         with closing(inputs.open_generation(home, generation)) as usage:
             for plan in wanted:
                 self.costs.append(self._cost(usage, plan))
@@ -169,6 +169,8 @@ class _Advice:
             start = row.start if row.start is None or row.start <= first else first
             return replace(row, id=number + 1, start=start, end=None, has_next=False, carried=())
         ways = self.ways.get((own.name, own.version)) if own is not None else None
+        if own is not None and own.audience != plan.audience:
+            return None
         if (ways and plan.name not in ways) or (own is not None and own.name == plan.name):
             return None
         return replace(row, id=number + 1, plan=plan.name, start=first, end=None, is_first=False, previous=row.plan,
@@ -212,6 +214,17 @@ class _Advice:
                 note = "no whole month of usage yet" if months <= 0 else NOT_KEPT
                 yield {**dict.fromkeys(COLUMNS), "service": row.service, "plan": cost.plan.name, "version": cost.plan.version,
                        "today": cost is own, "months": max(months, 0), "currency": cost.plan.currency, "note": note}
+
+
+def _published(home: Home, generation: generations.Generation, wanted: Sequence[str]) -> list[str]:
+    """The periods of which some usage is published: a month that nobody measured says nothing about plans."""
+    with closing(inputs.open_generation(home, generation)) as usage:
+        known = {period for (period,) in usage.execute("SELECT DISTINCT period FROM usage").fetchall()}
+    found = [period for period in wanted if period in known]
+    if not found:
+        raise NotFound(f"no usage of {wanted[0]} to {wanted[-1]} is published",
+                       "collect and publish usage first, or raise --months")
+    return found
 
 
 def _first_period(start: str, wanted: Sequence[str]) -> int:

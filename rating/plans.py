@@ -217,6 +217,7 @@ class Plan:
     rounding: str = "half_up"
     contract_months: int = 0
     is_addon: bool = False
+    audience: str = "consumer"
 
     @property
     def version(self) -> str:
@@ -243,7 +244,8 @@ def parse(document: Mapping[str, Any]) -> Plan:
         fair_use=tuple(_fair_use(line) for line in document.get("fair_use", ())),
         billing_day=None if document.get("billing_day") == "anniversary" else document.get("billing_day", 1),
         rounding=document.get("rounding", "half_up"),
-        contract_months=document.get("contract", {}).get("months", 0), is_addon=document.get("addon", False))
+        contract_months=document.get("contract", {}).get("months", 0), is_addon=document.get("addon", False),
+        audience=document.get("audience", "consumer"))
 
 
 def _traffic(line: Mapping[str, Any]) -> Traffic:
