@@ -170,7 +170,7 @@ def rate(inputs: Inputs) -> Rated:
     """The charges of a period."""
     result = Rated()
     planned: set[int | None] = set()
-    for _, subscriptions in groupby(sorted(inputs.subscriptions, key=_rank), key=lambda subscription: subscription.service):
+    for _, subscriptions in groupby(sorted(inputs.subscriptions, key=rank), key=lambda subscription: subscription.service):
         stretches = [stretch for subscription in subscriptions
                      if (stretch := stretch_of(subscription, inputs.catalogue, inputs.period)) is not None]
         result.stretches += len(stretches)
@@ -204,7 +204,7 @@ def rate(inputs: Inputs) -> Rated:
     return result
 
 
-def _rank(subscription: Subscription) -> tuple[str, bool, date, str, int]:
+def rank(subscription: Subscription) -> tuple[str, bool, date, str, int]:
     """By service; its own rows by their days, then add-ons by start, plan and row: quotas and discounts follow this order."""
     start = subscription.start or date.min
     return subscription.service, subscription.is_addon, start, subscription.plan or "", subscription.id
