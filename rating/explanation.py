@@ -8,21 +8,23 @@ Levels 0 to 2 come from the run's frozen inputs, the others from what is in the 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import date
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from core import money, periods, tables
+from core import money, periods, schemas, tables
 from core.addresses import format_address
 from core.errors import NotFound
-from rating import engine, frozen, plans, proration, run
-from rating.quotas import Pool
+from rating import arithmetic, engine, frozen, plans, run
+from rating.quotas import Carried
 from rating.verification import in_ms
 from storage import files, sql
 from storage.home import Home
@@ -41,7 +43,7 @@ def explain(home: Home, service: str, period: str, line: str) -> Iterator[Row]:
         names = ", ".join(sorted({row["line"] for row in charges}))
         raise NotFound(f"{service} has no charge{f' {line!r}' if line else ''} in {period}",
                        f"its lines are {names}" if names else "`ratemill plans list` shows whether its plan has lines")
-    return _rows(home, made_by, wanted, charges)
+    return _rows(home, made_by, charges, wanted)
 
 
 def _check_service(home: Home, service: str) -> None:
@@ -55,239 +57,119 @@ def _check_service(home: Home, service: str) -> None:
                            f"did you mean '{near[0]}'?" if near else "`ratemill subscribers list` shows all")
 
 
-def _rows(home: Home, made_by: sa.Row[Any], charges: list[Row], all_charges: list[Row]) -> Iterator[Row]:
+def _rows(home: Home, made_by: sa.Row[Any], charges: list[Row], wanted: list[Row]) -> Iterator[Row]:
     copy = frozen.read(home, made_by.usage_path, made_by.usage_digest)
+    terms = copy.terms.filter(pc.equal(copy.terms.column("service"), wanted[0]["service"])).to_pylist()
+    bill = bill_of(made_by.period, copy, terms, charges)
     uses_octets = False
-    for charge in charges:
-        plan = next(plans.parse(document) for document in copy.plans
-                    if (document["name"], document["from"]) == (charge["plan"], charge["plan_version"]))
-        term = _term(copy.terms, charge)
-        for level, what, value, unit, detail in _of_charge(made_by, charge, plan, term, copy, all_charges):
+    for charge in wanted:
+        for level, what, value, unit, detail in _of_charge(made_by, charge, bill, copy):
             yield {"level": level, "line": charge["line"], "what": what, "value": value, "unit": unit, "detail": detail}
         uses_octets = uses_octets or charge["kind"] in ("traffic", "percentile", "quota")
     if uses_octets:
-        yield from _files(home, made_by.period, term["service_id"])
+        yield from _files(home, made_by.period, terms[0]["service_id"])
 
 
-def _term(terms: pa.Table, charge: Row) -> Row:
-    """The subscription that a charge is of: the charge's days lie within it."""
-    start, end = charge["start"].isoformat(), charge["end"].isoformat()
-    rows: list[Row] = terms.filter(pc.equal(terms.column("service"), charge["service"])).to_pylist()
-    return next(row for row in rows if row["plan"] == charge["plan"] and row["start"] <= start
-                and (row["end"] == "" or row["end"] >= end))
+def bill_of(period: str, copy: frozen.Frozen, terms: list[Row], charges: list[Row]) -> arithmetic.Bill:
+    """A service's rows of frozen.TERMS and of its charges, as the engine's own."""
+    catalogue = plans.Catalogue(plans.parse(document) for document in copy.plans)
+    subscriptions = sorted((_subscription(row) for row in terms), key=engine.rank)
+    stretches = [stretch for row in subscriptions if (stretch := engine.stretch_of(row, catalogue, period)) is not None]
+    usage, slots = {}, {}
+    for row in subscriptions:
+        usage[row.id] = [engine.Usage(used["zone"], used["class"], used["direction"], used["sampled"], used["octets"])
+                         for used in _of_subscription(copy.usage, row.id)]
+        sums = _slots(copy.slots, row.id).values()
+        slots[row.id] = engine.Slots(*(np.array([one[way] for one in sums], np.int64) for way in ("up", "down")))
+    return arithmetic.Bill(stretches, [_charge(row) for row in charges], usage, slots)
 
 
-def _of_charge(made_by: sa.Row[Any], charge: Row, plan: plans.Plan, term: Row, copy: frozen.Frozen, charges: list[Row]
-               ) -> Iterator[tuple[Any, ...]]:
+def _charge(row: Row) -> engine.Charge:
+    return engine.Charge(*(row[name] for name in schemas.CHARGES.names))
+
+
+def _subscription(row: Row) -> engine.Subscription:
+    """A row of frozen.TERMS; older files lack what came with add-ons."""
+    def listed(name: str) -> list[Any]:
+        return list(json.loads(row.get(name) or "[]"))
+
+    return engine.Subscription(
+        id=row["subscription"], service=row["service"], plan=row["plan"], start=_day(row["start"]), end=_day(row["end"]),
+        timezone=row["timezone"], currency=row["currency"], is_first=bool(row.get("first")), previous=row.get("previous"),
+        has_next=bool(row.get("followed")), is_addon=bool(row.get("addon")), quantity=row.get("quantity") or 1,
+        pauses=tuple(engine.Pause(date.fromisoformat(start), date.fromisoformat(end), kind)
+                     for start, end, kind in listed("pauses")),
+        carried=tuple(Carried(*rest) for rest in listed("carried")),
+        beside=tuple(engine.Beside(plan, _day(start), _day(end)) for plan, start, end in listed("beside")))
+
+
+def _day(text: str) -> date | None:
+    return date.fromisoformat(text) if text else None
+
+
+def _of_subscription(table: pa.Table, number: int) -> list[Row]:
+    rows: list[Row] = in_ms(table.filter(pc.equal(table.column("subscription"), number))).to_pylist()
+    return rows
+
+
+def _slots(table: pa.Table, number: int) -> dict[int, dict[str, int]]:
+    """Octets up and down by slot."""
+    found: dict[int, dict[str, int]] = {}
+    for row in _of_subscription(table, number):
+        sums = found.setdefault(row["slot"], {"up": 0, "down": 0})
+        sums[row["direction"]] += row["octets"]
+    return found
+
+
+def _of_charge(made_by: sa.Row[Any], charge: Row, bill: arithmetic.Bill, copy: frozen.Frozen) -> Iterator[tuple[Any, ...]]:
+    row = _charge(charge)
+    stretch = bill.stretch_of(row)
+    plan, subscription = stretch.plan, stretch.subscription
     yield 0, "charge", charge["net_minor"], f"{charge['currency']} minor units, net", \
         f"{charge['start']} to {charge['end']}, {charge['quantity']} {charge['unit']} at {charge['unit_price']}"
     yield 1, "plan version", f"{plan.name} from {plan.version}", "", f"prices {'inclusive' if plan.inclusive else 'exclusive'}"
     if plan.calendar is not None:
         yield 1, "calendar", plan.calendar, "", "its version of each local date decides"
-    yield 1, "subscription", f"{term['start'] or 'ever'} to {term['end'] or 'open'}", "local days", term["timezone"]
+    holds = f"{subscription.start or 'ever'} to {subscription.end or 'open'}"
+    yield 1, "subscription", holds, "local days", subscription.timezone
     yield 1, "rate run", made_by.id, "", f"usage {made_by.usage_path}, generation {made_by.generation or 'none'}"
     yield 1, "bookable", periods.format_instant(charge["bookable"]), "", "the earliest instant of booking"
-    subscription = frozen.subscription_of(term)
-    if charge["kind"] == "fee":
-        fee = next(fee for fee in plan.fees if fee.name == charge["line"])
-        yield from _of_fee(charge, fee, plan, subscription)
-    elif charge["kind"] == "once":
-        yield from _of_event(charge, next(line for line in plan.once if line.name == charge["line"]), plan, subscription)
-    elif charge["kind"] == "traffic":
-        line = next(line for line in plan.traffic if line.name == charge["line"])
-        yield from _of_traffic(charge, line, term, copy)
-    elif charge["kind"] == "percentile":
-        percentile = next(line for line in plan.percentiles if line.name == charge["line"])
-        yield from _of_percentile(charge, percentile, term, copy.slots)
-    elif charge["kind"] == "quota":
-        quota = next(line for line in plan.quotas if line.name == charge["line"])
-        yield from _of_quota(charge, quota, subscription)
-    elif charge["kind"] == "discount":
-        discount = next(line for line in plan.discounts if line.name == charge["line"])
-        yield from _of_discount(charge, discount, plan, subscription, charges)
-    else:
-        bounds = plan.minimums if charge["kind"] == "minimum" else plan.maximums
-        yield from _of_bound(charge, next(line for line in bounds if line.name == charge["line"]), plan, charges)
-    if plan.rounding != "half_up":
-        yield 1, "rounding", plan.rounding, "", "once, to whole minor units"
+    for said in arithmetic.rows(bill, row):
+        yield 1, *said
     yield from _of_tax(charge, copy.tax)
+    if charge["kind"] in ("traffic", "quota"):
+        yield from _hours(charge, stretch, bill, copy.usage)
+    if charge["kind"] == "percentile":
+        yield from _highest(charge, stretch, copy.slots)
 
 
-def _of_fee(charge: Row, fee: plans.Fee, plan: plans.Plan, subscription: engine.Subscription) -> Iterator[tuple[Any, ...]]:
-    many = f"{subscription.quantity} × " if subscription.quantity > 1 else ""
-    yield 1, "proration", fee.proration, "", f"{fee.amount} for each {fee.every}, booked in {fee.when}"
-    if fee.during != "always":
-        rests = ", ".join(f"{pause.kind} {pause.start} to {pause.end}" for pause in subscription.pauses)
-        yield 1, "charged while", fee.during, "", f"pauses: {rests or 'none'}"
-    if fee.every == "day":
-        yield 1, "arithmetic", f"{many}{fee.amount} × {(charge['end'] - charge['start']).days} days", charge["currency"], ""
-        return
-    part = next(proration.parts(charge["start"], charge["end"], plans.MONTHS[fee.every], charge["start"], charge["end"],
-                                plan.billing_day, subscription.start))
-    of = f"{part.days} of {part.period_days} days of {part.period_start} to {part.period_end}"
-    if fee.proration == "daily":
-        yield 1, "arithmetic", f"{many}{fee.amount} ÷ {part.period_days}, rounded, a day", charge["currency"], \
-            f"{of}; the last day takes the remainder"
-    else:
-        share = proration.share(fee.proration, part, subscription.timezone)
-        yield 1, "arithmetic", f"{many}{fee.amount} × {share.numerator}/{share.denominator}", charge["currency"], of
+def _hours(charge: Row, stretch: engine.Stretch, bill: arithmetic.Bill, usage: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """The usage of a line of traffic by hour, or what a quota may cover: of an add-on's, all of the service."""
+    lines: list[plans.Traffic | plans.Quota] = [*stretch.plan.traffic, *stretch.plan.quotas]
+    line = next(line for line in lines if line.name == charge["line"])
+    takes_sampled = isinstance(line, plans.Quota) or line.sampled == "allow"
+    for other in bill.stretches if stretch.subscription.is_addon else [stretch]:
+        for row in _of_subscription(usage, other.subscription.id):
+            if line.matches(row["zone"], row["class"], row["direction"]) and (takes_sampled or not row["sampled"]):
+                yield 2, f"hour {periods.format_instant(row['hour'])}", row["octets"], "octets", \
+                    f"zone {row['zone'] or 'none'}, class {row['class']}, {row['direction']}"
 
 
-def _of_event(charge: Row, line: plans.Once, plan: plans.Plan, subscription: engine.Subscription) -> Iterator[tuple[Any, ...]]:
-    many = f"{subscription.quantity} × " if subscription.quantity > 1 else ""
-    yield 1, "event", line.on, "", f"on {charge['start']}"
-    if not line.percent:
-        yield 1, "arithmetic", f"{many}{line.amount}", charge["currency"], ""
-        return
-    assert subscription.start is not None, "an early end has both dates"
-    assert subscription.end is not None, "an early end has both dates"
-    fee = next(fee for fee in plan.fees if fee.name == line.of)
-    until = periods.add_months(subscription.start, plan.contract_months, subscription.start.day)
-    remaining = engine.remaining_fees(fee, plan, subscription.start, subscription.end, until)
-    yield 1, "contract", f"{plan.contract_months} months", "", f"{subscription.start} to {until}, ended on {subscription.end}"
-    yield 1, "arithmetic", f"{many}{line.percent} % × {fee.amount} × {remaining.numerator}/{remaining.denominator}", \
-        charge["currency"], f"fees '{fee.name}' that remain"
+def _highest(charge: Row, stretch: engine.Stretch, slots: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """The slots that are dropped, and the one that is billed."""
+    line = next(line for line in stretch.plan.percentiles if line.name == charge["line"])
+    by_slot = _slots(slots, stretch.subscription.id)
 
+    def octets(slot: int) -> int:
+        up, down = by_slot[slot]["up"], by_slot[slot]["down"]
+        if line.convention == "higher_direction":
+            return up if charge["direction"] == "up" else down
+        return up + down if line.convention == "sum" else max(up, down)
 
-def _of_traffic(charge: Row, line: plans.Traffic, term: Row, copy: frozen.Frozen) -> Iterator[tuple[Any, ...]]:
-    rows = in_ms(copy.usage.filter(pc.equal(copy.usage.column("subscription"), term["subscription"]))).to_pylist()
-    matching = [row for row in rows if line.matches(row["zone"], row["class"], row["direction"])]
-    taken = [row for row in matching if line.sampled == "allow" or not row["sampled"]]
-    octets = sum(row["octets"] for row in taken)
-    covered = octets - sum(row.octets for row in _uncovered(charge, term, copy)
-                           if line.matches(row.zone, row.class_, row.direction)
-                           and (line.sampled == "allow" or not row.sampled))
-    billed = engine.billed_octets(octets - covered, line.included, line.above)
-    yield 1, "octets of the line", octets, "octets", \
-        f"direction {line.direction}, classes {', '.join(line.classes) or 'all'}, zones {', '.join(line.zones) or 'all'}"
-    refused = sum(row["octets"] for row in matching) - octets
-    if refused:
-        yield 1, "sampled and refused", refused, "octets", "volume of a sampled exporter is not priced by this line"
-    if covered:
-        yield 1, "covered by quotas", covered, "octets", f"{octets - covered} remain"
-    yield 1, "included", line.included, "octets", f"above: {line.above}"
-    yield from _of_price(charge, line, billed)
-    for row in taken:
-        yield 2, f"hour {periods.format_instant(row['hour'])}", row["octets"], "octets", \
-            f"zone {row['zone'] or 'none'}, class {row['class']}, {row['direction']}"
-
-
-def _of_price(charge: Row, line: plans.Traffic, billed: int) -> Iterator[tuple[Any, ...]]:
-    """What the billed octets cost, tier by tier."""
-    if not line.tiers:
-        if line.block is None:
-            yield 1, "arithmetic", f"{billed} ÷ {line.unit_octets} × {line.price}", charge["currency"], ""
-        else:
-            yield 1, "arithmetic", f"{-(-billed // line.block)} × {line.price}", charge["currency"], \
-                f"{billed} octets in started blocks of {line.block_text}"
-        return
-    below = 0
-    for tier in line.tiers:
-        reached = tier.to is None or billed <= tier.to
-        part = billed if line.model == "volume" else min(billed, billed if tier.to is None else tier.to) - below
-        if line.model == "graduated" or reached:
-            count = f"{part} ÷ {line.unit_octets}" if tier.block is None else f"{-(-part // tier.block)} blocks"
-            yield 1, "arithmetic", f"{tier.flat} + {count} × {tier.price}", charge["currency"], \
-                f"{line.model}: above {below} octets" + ("" if tier.to is None else f" to {tier.to}")
-        if reached:
-            return
-        below = tier.to or below
-
-
-def _service(charge: Row, copy: frozen.Frozen) -> list[engine.Stretch]:
-    """The stretches of a charge's service in its period."""
-    catalogue = plans.Catalogue(plans.parse(document) for document in copy.plans)
-    rows = copy.terms.filter(pc.equal(copy.terms.column("service"), charge["service"])).to_pylist()
-    ordered = sorted(map(frozen.subscription_of, rows), key=engine.rank)
-    found = (engine.stretch_of(row, catalogue, charge["period"]) for row in ordered)
-    return [stretch for stretch in found if stretch is not None]
-
-
-def _uncovered(charge: Row, term: Row, copy: frozen.Frozen) -> list[engine.Usage]:
-    """The usage of the charge's subscription that no quota covers; the service's stretches use quotas up in their order."""
-    stretches = _service(charge, copy)
-    pool = Pool(stretches)
-    for stretch in stretches:
-        if stretch.subscription.is_addon:
-            continue
-        number = stretch.subscription.id
-        rows = copy.usage.filter(pc.equal(copy.usage.column("subscription"), number)).to_pylist()
-        left = pool.use(stretch, [engine.Usage(row["zone"], row["class"], row["direction"], row["sampled"], row["octets"])
-                                  for row in rows])
-        if number == term["subscription"]:
-            return left
-    return []
-
-
-def _of_quota(charge: Row, quota: plans.Quota, subscription: engine.Subscription) -> Iterator[tuple[Any, ...]]:
-    many = f", {subscription.quantity} times" if subscription.quantity > 1 else ""
-    yield 1, "given", quota.volume, "octets", f"{quota.given}{many}, a part of a month: {quota.share}"
-    for row in subscription.carried:
-        if row.quota == quota.name:
-            yield 1, "carried into the period", row.octets, "octets", f"may be used up to {row.expires}"
-    if quota.rollover_periods:
-        yield 1, "rollover", quota.rollover_cap, "octets at most", f"for {quota.rollover_periods} more periods"
-    yield 1, "used", f"{charge['quantity']} {charge['unit']}", "", \
-        f"direction {quota.direction}, classes {', '.join(quota.classes) or 'all'}, zones {', '.join(quota.zones) or 'all'}"
-
-
-def _amount(charge: Row) -> int:
-    found: int = charge["net_minor"] if charge["gross_minor"] is None else charge["gross_minor"]
-    return found
-
-
-def _same_stretch(charge: Row, plan: plans.Plan, charges: list[Row]) -> list[Row]:
-    """The other charges of a plan's stretch: those of its version."""
-    return [row for row in charges if (row["plan"], row["plan_version"]) == (plan.name, plan.version) and row is not charge]
-
-
-def _of_bound(charge: Row, line: plans.Bound, plan: plans.Plan, charges: list[Row]) -> Iterator[tuple[Any, ...]]:
-    after = ("discount", "maximum") if charge["kind"] == "maximum" else ("discount", "maximum", "minimum")
-    rows = [row for row in _same_stretch(charge, plan, charges)
-            if row["kind"] not in after and (not line.lines or row["line"] in line.lines)]
-    total = sum(map(_amount, rows))
-    yield 1, "sum of the lines", total, f"{charge['currency']} minor units", ", ".join(sorted({row["line"] for row in rows}))
-    yield 1, "arithmetic", f"{line.amount} × {charge['quantity']} - {total} minor units", charge["currency"], \
-        f"no less than 0: the {charge['kind']}" if charge["kind"] == "minimum" else "no more than 0: the maximum"
-
-
-def _of_discount(charge: Row, line: plans.Discount, plan: plans.Plan, subscription: engine.Subscription, charges: list[Row]
-                 ) -> Iterator[tuple[Any, ...]]:
-    window = engine.discount_days(subscription, line)
-    shown = ", ".join(f"{start or 'ever'} to {end or 'open'}" for start, end in window)
-    yield 1, "holds", shown, "local days", f"on {line.of} lines: {', '.join(line.lines) or 'all'}"
-    if not line.percent:
-        yield 1, "arithmetic", f"{line.amount} × {charge['quantity']}", charge["currency"], "no more than the lines come to"
-        return
-    of = _same_stretch(charge, plan, charges) if line.of == "own" else [row for row in charges if row["plan"] != plan.name]
-    for row in of:
-        days = engine.overlap(window, row["start"], row["end"])
-        if row["kind"] != "discount" and (not line.lines or row["line"] in line.lines) and days:
-            yield 1, "arithmetic", f"{line.percent} % × {_amount(row)} × {days}/{(row['end'] - row['start']).days}", \
-                f"{charge['currency']} minor units", f"of '{row['line']}'"
-
-
-def _of_percentile(charge: Row, line: plans.Percentile, term: Row, slots: pa.Table) -> Iterator[tuple[Any, ...]]:
-    rows = in_ms(slots.filter(pc.equal(slots.column("subscription"), term["subscription"]))).to_pylist()
-    by_slot: dict[int, dict[str, int]] = {}
-    for row in rows:
-        sums = by_slot.setdefault(row["slot"], {"up": 0, "down": 0})
-        sums[row["direction"]] += row["octets"]
-    zone = term["timezone"]
-    first, last = (periods.local_day_start(charge[name], zone) for name in ("start", "end"))
-    every = -(-last // periods.FIVE_MINUTES_MS) - first // periods.FIVE_MINUTES_MS
     active = sum(1 for sums in by_slot.values() if sums["up"] or sums["down"])
-    count = every if line.missing == "zero" else active
-    drop = (100 - line.percentile) * count // 100
-    yield 1, "slots", count, "5-minute slots", f"{active} with traffic, missing ones: {line.missing}"
-    highest_percent = engine.decimal_text(100 - line.percentile)
-    yield 1, "dropped", drop, "5-minute slots", f"the highest {highest_percent} % by {line.convention}"
-    yield 1, "committed", engine.decimal_text(line.committed), "bit/s", "the least that is billed"
-    yield 1, "arithmetic", f"{charge['quantity']} × {charge['unit_price']}", charge["currency"], \
-        "octets of the slot × 8 ÷ 300 bit/s, exact; the quantity is shown to 6 decimals"
-    highest = sorted(by_slot, key=lambda slot: (-max(by_slot[slot].values()), slot))
-    for slot in highest[:drop + 1]:
-        speed = Fraction(8 * max(by_slot[slot].values()), engine.SLOT_SECONDS)
+    count = engine.slots_of(stretch) if line.missing == "zero" else active
+    for slot in sorted(by_slot, key=lambda slot: (-octets(slot), slot))[:arithmetic.dropped(line, count) + 1]:
+        speed = Fraction(8 * octets(slot), engine.SLOT_SECONDS)
         yield 2, f"slot {periods.format_instant(slot)}", money.round_half_up(speed), "bit/s", \
             f"{by_slot[slot]['up']} octets up, {by_slot[slot]['down']} down"
 

@@ -102,14 +102,21 @@ def _buckets(stretch: Stretch, quota: Quota) -> Iterator[_Bucket]:
     for row in subscription.carried:
         if row.quota == quota.name and row.expires >= stretch.period:
             yield _Bucket(stretch, quota, row.expires, row.octets)
+    volume = given(stretch, quota)
+    if volume:
+        yield _Bucket(stretch, quota, later(stretch.period, quota.rollover_periods), volume)
+
+
+def given(stretch: Stretch, quota: Quota) -> int:
+    """Octets that a quota gives in the stretch's period."""
     first, last = periods.period_first_day(stretch.period), periods.period_end_day(stretch.period)
-    start = subscription.start
+    start = stretch.subscription.start
     if quota.given == "once" and (start is None or not first <= start < last):
-        return
-    volume = quota.volume * subscription.quantity
+        return 0
+    volume = quota.volume * stretch.subscription.quantity
     if quota.share == "actual_days":
         volume = volume * (stretch.end - stretch.start).days // (last - first).days
-    yield _Bucket(stretch, quota, later(stretch.period, quota.rollover_periods), volume)
+    return volume
 
 
 def _charged(plan: Plan, usage: Sequence[Usage]) -> Iterator[int]:

@@ -29,7 +29,9 @@ ZONES = ["Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", 
 PERIODS = ["2026-10", "2026-03", "2024-02", "2025-02", "2026-11", "2026-04", "2025-12", "2026-01"]
 CLASSES = ["default", "peering"]
 USAGE_ZONES = ["day", "night"]
-TAX = {"standard": [("1999-01-01", "50"), ("2000-01-01", "19"), ("2026-10-15", "21.5")], "reduced": [("1999-01-01", "7")],
+TAX = {"standard": [("1999-01-01", "50"), ("2000-01-01", "19"), ("2024-03-01", "18"), ("2026-10-15", "21.5"),
+                    ("2026-11-01", "22")],
+       "reduced": [("1999-01-01", "7")],
        "none": [("1999-01-01", "0")]}
 SURROUNDINGS = linter.Surroundings(frozenset(TAX), frozenset(CLASSES), {"c": frozenset(USAGE_ZONES)})
 Table = dict[str, Any]
@@ -53,7 +55,7 @@ def _list(random: Random, values: list[str]) -> list[str] | None:
 
 
 def _volume(random: Random) -> str:
-    unit = random.choice(["B", "B", "kB", "KiB"])
+    unit = random.choice(["B", "kB", "kB", "KiB"])
     return f"{random.randint(1, 6000 if unit == 'B' else 6)} {unit}"
 
 
@@ -70,7 +72,7 @@ def _fee(random: Random) -> Table:
 
 
 def _once(random: Random, fees: list[Table], has_contract: bool) -> Table:
-    if has_contract and random.random() < 0.5:
+    if has_contract and random.random() < 0.7:
         longer = [fee["name"] for fee in fees if fee["every"] != "day"]
         if longer and random.random() < 0.5:
             return {"on": "early_end", "percent": random.choice(["50", "100", "12.5"]), "of": random.choice(longer)}
@@ -90,7 +92,7 @@ def _traffic(random: Random) -> Table:
         return line | {"price": _price(random), "block": _volume(random)}
     tiers, upper, all_blocks = [], 0, random.random() < 0.3
     for _ in range(random.randint(0, 3)):
-        upper += random.randint(1, 4000)
+        upper += random.choice([1000, 2000, random.randint(1, 4000)])
         tiers.append({"to": f"{upper} B"})
     tiers.append({})
     tiers = [_some(random, {**tier, "price": _price(random)}, flat=_price(random)) for tier in tiers]
@@ -144,7 +146,7 @@ def plan(random: Random, name: str, valid_from: date, common: Table, is_addon: b
     """A plan as plans.toml writes it."""
     found: Table = _some(random, {"name": name, "from": valid_from, **common, "tax": random.choice(list(TAX))},
                          billing_day=random.choice(["anniversary", random.randint(1, 31), 1, 31]),
-                         rounding=random.choice(list(plans.ROUNDING)), contract={"months": random.choice([1, 3, 12, 24])})
+                         rounding=random.choice(list(plans.ROUNDING)), contract={"months": random.choice([1, 3, 12])})
     found |= {"addon": True} if is_addon else {"calendar": "c"}
 
     def lines(kind: str, make: Any, most: int) -> list[Table]:
@@ -168,7 +170,7 @@ def plan(random: Random, name: str, valid_from: date, common: Table, is_addon: b
     for kind in ("minimum", "maximum"):
         lines(kind, partial(_bound, random, list(names), taxed), 2)
         names += [line["name"] for line in found[kind]]
-    lines("discount", lambda: _discount(random, names, is_addon) | taxed, 2)
+    lines("discount", lambda: _discount(random, names, is_addon) | taxed, 3 if is_addon else 2)
     return found
 
 
@@ -292,8 +294,12 @@ def _carried(random: Random, period: str, document: Table | None) -> tuple[Carri
 
 def usage(random: Random) -> list[engine.Usage]:
     return [engine.Usage(random.choice([*USAGE_ZONES, None]), random.choice(CLASSES), random.choice(["up", "down"]),
-                         random.random() < 0.3, random.choice([0, random.randint(0, 3000), random.randint(0, 10**7)]))
-            for _ in range(random.randint(0, 8))]
+                         random.random() < 0.3, _octets(random)) for _ in range(random.choice([0, 1, random.randint(2, 8)]))]
+
+
+def _octets(random: Random) -> int:
+    """Often what just reaches the edge of a volume."""
+    return random.choice([0, 1000 * random.randint(1, 6), random.randint(0, 3000), random.randint(0, 10**7)])
 
 
 def _sampled_slots(random: Random, period: str, zone: str) -> list[tuple[int, str, int]]:
@@ -324,7 +330,10 @@ def case(random: Random) -> Case:
 
 def _service(random: Random, found: Case, service: str, currency: str, extra: list[str]) -> None:
     first, zone = periods.period_first_day(found.period), random.choice(ZONES)
-    edges: list[date | None] = [*sorted({_near(random, first) for _ in range(random.randint(1, 4))})]
+    edges: list[Any] = [*sorted({_near(random, first) for _ in range(random.randint(1, 4))})]
+    if random.random() < 0.3:  # a row as long as a contract, or as the first months of a discount
+        end = first + random.randint(0, 31) * DAY
+        edges = [periods.add_months(end, -random.choice([1, 3, 12])), end]
     edges = [None, *edges] if random.random() < 0.2 else edges
     edges = [*edges, None] if random.random() < 0.7 or len(edges) == 1 else edges
     rows = [pair for pair in pairwise(edges) if random.random() < 0.85]
@@ -332,7 +341,7 @@ def _service(random: Random, found: Case, service: str, currency: str, extra: li
     beside = tuple(engine.Beside(random.choice(["own0", "own1", "extra0", "elsewhere"]), *sorted(
         (_near(random, first), _near(random, first)))) for _ in range(random.randint(0, 3)))
     beside = tuple(other._replace(start=None) if random.random() < 0.2 else
-                   other._replace(end=None) if random.random() < 0.2 else other for other in beside)
+                   other._replace(end=None) if random.random() < 0.4 else other for other in beside)
     pauses = _pauses(random, first)
     catalogue = {document["name"]: document for document in found.documents}
     added: list[engine.Subscription] = []
@@ -343,7 +352,7 @@ def _service(random: Random, found: Case, service: str, currency: str, extra: li
             previous=previous[0] if previous else None,
             has_next=any(since is not None and since == end for since, _ in rows), pauses=pauses,
             carried=_carried(random, found.period, catalogue.get(name or "")), beside=beside))
-    for _ in range(random.randint(0, 3) if extra else 0):
+    for _ in range(random.randint(0, 4) if extra else 0):
         name, start = random.choice(extra), _near(random, first)
         if any(row.plan == name for row in added):
             continue  # two rows of one add-on with the same days would have charges of one key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -484,6 +485,103 @@ def test_a_charge_is_explained_from_the_line_down(october: Operator) -> None:
     october("rate", "explain", "S9", "2026-10", code=5)
     october("rate", "explain", "S1", "2026-10", "By night", code=5)
     assert "By day, Home" in october.error
+
+
+STEPS = """
+[[plan]]
+name = "steps"
+from = 2026-01-01
+currency = "EUR"
+tax = "standard"
+prices = "inclusive"
+contract = { months = 12 }
+
+[[plan.fee]]
+name = "Fee"
+amount = "12.00"
+every = "month"
+when = "arrears"
+proration = "actual_days"
+
+[[plan.once]]
+name = "Start"
+on = "start"
+amount = "5.00"
+
+[[plan.once]]
+name = "Early"
+on = "early_end"
+percent = "50"
+of = "Fee"
+
+[[plan.traffic]]
+name = "Steps"
+direction = "down"
+model = "graduated"
+unit = "GB"
+tiers = [ { to = "1 GB", price = "2", flat = "1" }, { price = "0.10", block = "100 MB" } ]
+
+[[plan.traffic]]
+name = "Blocks"
+direction = "up"
+price = "1"
+block = "1 GB"
+
+[[plan.quota]]
+name = "Quota"
+volume = "1 GB"
+direction = "both"
+rollover = { cap = "500 MB", periods = 1 }
+
+[[plan.minimum]]
+name = "Least"
+amount = "10"
+share = "whole_period"
+lines = ["Steps", "Blocks"]
+
+[[plan.maximum]]
+name = "Most"
+amount = "15"
+share = "whole_period"
+lines = ["Least", "Steps", "Blocks", "Start"]
+
+[[plan.discount]]
+name = "Off"
+percent = "10"
+months = 1
+"""
+
+
+def test_steps_quotas_bounds_and_discounts_are_explained_and_verified(operator: Operator) -> None:
+    """18 to 28 October; 2.35 GB down and 400 MB up, of which a quota covers 1 GB of what is down."""
+    operator.plans(STEPS)
+    one = rating_home.subscribe(operator.home, "S1", "steps", "2026-10-18", "2026-10-28")
+    used = {**OCTOBER, "service_id": 1, "subscription_id": one}
+    rating_home.publish(operator.home, [{**used, "direction": "down", "octets": 2_350_000_000},
+                                        {**used, "direction": "up", "octets": 400_000_000}])
+    operator("rate", "run", "2026-10", "--as-of", AFTER)
+    said: dict[str, dict[str, Any]] = {}
+    for row in operator("rate", "explain", "S1", "2026-10"):
+        said.setdefault(row["line"], {}).setdefault(row["what"], row["value"])
+    assert {line: (rows["arithmetic"], rows["amount"]) for line, rows in said.items() if line} == {
+        "Fee": ("12.00 × 10/31", 387),
+        "Start": ("5.00", 500),
+        "Early": ("50 ÷ 100 × 12.00 × (4/31 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 17/31)", 7006),
+        "Steps": ("1000000000 ÷ 1000000000 × 2 + 1 + 4 × 0.10", 340),
+        "Blocks": ("1 × 1", 100),
+        "Quota": ("0", 0),
+        "Least": ("10 − 4.40", 560),
+        "Most": ("0", 0),
+        "Off": ("0 − (3.87 + 5.00 + 70.06 + 3.40 + 1.00 + 5.60) × 10 ÷ 100", -889),
+    }
+    assert said["Steps"]["octets of the line"] == 2_350_000_000
+    assert said["Steps"]["covered by quotas"] == 1_000_000_000
+    assert (said["Steps"]["tier 1"], said["Steps"]["tier 2"]) == ("1000000000 ÷ 1000000000 × 2 + 1", "4 × 0.10")
+    assert [said["Quota"][what] for what in ("given", "used", "lost")] == [10**9, 10**9, 0]
+    assert said["Least"]["sum of the lines"] == 440
+    assert said["Off"]["holds"] == "2026-10-18 to 2026-10-28"
+    assert {rows["gross"] for line, rows in said.items() if line} == {387, 500, 7006, 340, 100, 0, 560, -889}
+    assert operator("rate", "verify", "2026-10") == [{"checked": 9, "equal": 9, "differing": 0}]
 
 
 def test_verification_finds_equal_charges_whatever_changed_since(october: Operator) -> None:
