@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-SCENARIOS = ("start", "decode", "receive", "aggregate", "usage", "lake", "rating", "documents", "hostile")
+SCENARIOS = ("start", "decode", "receive", "aggregate", "usage", "lake", "rating", "advise", "documents", "hostile")
 
 
 def main(words: list[str]) -> int:

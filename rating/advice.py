@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from fractions import Fraction
 from typing import Any
@@ -18,35 +18,50 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from core import clock, money, periods, settings, tables
 from core.errors import NotFound
 from rating import columns, engine, inputs, stored
 from rating.plans import Catalogue, Plan
 from rating.quotas import Carried, later
-from rating.rezoned import Calendars
+from rating.rezoned import Calendars, Rezoned
 from storage import generations, sql
 from storage.home import Home
 
 COLUMNS = ("service", "rank", "plan", "version", "today", "months", "net", "gross", "gross_a_month", "saving", "cheapest_in",
            "currency", "note")
-BEST_COLUMNS = ("service", "plan", "gross", "best_plan", "best_gross", "saving", "cheapest_in", "months", "currency")
+BEST_COLUMNS = ("service", "plan", "gross", "best_plan", "best_gross", "saving", "cheapest_in", "months", "currency", "note")
 NOT_KEPT = "not known: 5-minute usage is kept only for services whose plan needs it"
 NOT_EXACT = "a zone of its calendar begins within an hour: such an hour counts as the zone in which it begins"
 REFUSED = "without the sampled usage that it does not price"
 Row = dict[str, Any]
 
 
+Numbers = NDArray[np.int64]
+
+
 @dataclass
 class _Cost:
-    """What a plan comes to for each service, by month; minor units, -1 where it is not known."""
+    """What a plan comes to for each service, by month; minor units, -1 where it is not known or not offered."""
 
     plan: Plan
-    net: np.ndarray[Any, np.dtype[np.int64]]  # services x months
-    gross: np.ndarray[Any, np.dtype[np.int64]]
-    known: bool = True
+    net: Numbers  # services x months
+    gross: Numbers
+    refused: NDArray[np.bool_]  # services
+    is_offered: NDArray[np.bool_]  # services
     is_exact: bool = True
-    refused: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Services that a plan is reckoned alike for: one of them, and the numbers of all."""
+
+    row: engine.Subscription
+    own: Plan | None
+    begun: int  # index of the first period that they have had whole
+    numbers: Numbers
+    is_alone: bool  # has add-ons or pauses
 
 
 def advise(home: Home, services: Sequence[str], months: int, names: Collection[str] = ()) -> Iterator[Row]:
@@ -59,16 +74,33 @@ def advise(home: Home, services: Sequence[str], months: int, names: Collection[s
 def best(home: Home, services: Sequence[str], months: int, names: Collection[str] = ()) -> Iterator[Row]:
     """The cheapest plan for each service, beside its own."""
     made = _Advice(home, services, months, names)
-    for number in range(len(made.subscriptions)):
-        rows = list(made.rows(number))
-        own = next((row for row in rows if row["today"]), None)
-        known = [row for row in rows if row["gross"] is not None]
-        if own is None or own["gross"] is None or not known:
-            continue
-        first = known[0]
-        yield {"service": own["service"], "plan": own["plan"], "gross": own["gross"], "best_plan": first["plan"],
-               "best_gross": first["gross"], "saving": first["saving"], "cheapest_in": first["cheapest_in"],
-               "months": own["months"], "currency": own["currency"]}
+    costs, count = made.costs, len(made.subscriptions)
+    since = np.arange(len(made.periods)) >= made.begun[:, None]
+    total, chosen = np.full(count, UNKNOWN), np.full(count, -1, np.int64)
+    leaves, own = np.ones(count, bool), np.full(count, -1, np.int64)
+    least = np.full((count, len(made.periods)), UNKNOWN)
+    sums = []
+    for index, cost in enumerate(costs):
+        known = cost.is_offered & (since.any(axis=1)) & ((cost.gross >= 0) | ~since).all(axis=1)
+        mine = np.array([plan == cost.plan for plan in made.own], bool)
+        own[mine & known] = index
+        gross = np.where(known, np.where(since, cost.gross, 0).sum(axis=1), UNKNOWN)
+        sums.append(gross)
+        least = np.where(known[:, None] & (cost.gross < least), cost.gross, least)
+        better = known & ((cost.refused < leaves) | ((cost.refused == leaves) & (
+            (gross < total) | ((gross == total) & mine))))
+        total[better], chosen[better], leaves[better] = gross[better], index, cost.refused[better]
+    for number in np.flatnonzero((own >= 0) & (chosen >= 0)).tolist():
+        first, mine_ = costs[chosen[number]], costs[own[number]]
+        here = since[number]
+        yield {"service": made.subscriptions[number].service, "plan": mine_.plan.name, "gross": int(sums[own[number]][number]),
+               "best_plan": first.plan.name, "best_gross": int(total[number]),
+               "saving": int(sums[own[number]][number] - total[number]),
+               "cheapest_in": int((first.gross[number] == least[number])[here].sum()), "months": int(here.sum()),
+               "currency": first.plan.currency, "note": made.note(first, number)}
+
+
+UNKNOWN = 2**62
 
 
 class _Advice:
@@ -93,17 +125,34 @@ class _Advice:
         self._check(services, held, starts)
         self.subscriptions = [held[name] for name in sorted(services or held)]
         self.own = [self.catalogue.in_force(row.plan, row.start) for row in self.subscriptions]
-        self.begun = [_first_period(starts[row.service], self.periods) for row in self.subscriptions]
+        self.begun = np.array([_first_period(starts[row.service], self.periods) for row in self.subscriptions], np.int64)
         self.addons: dict[str, list[engine.Subscription]] = {}
         for row in self.terms.subscriptions:
             if row.is_addon:
                 self.addons.setdefault(row.service, []).append(row)
+        self.kinds = self._kinds()
         wanted = [plan for plan in self._in_force(this) if not names or plan.name in names or plan in self.own]
         self.costs: list[_Cost] = []
+        asked = pa.table({
+            "service_id": pa.array([self.terms.service_ids[row.id] for row in self.subscriptions], pa.int64()),
+            "subscription_id": pa.array([None] * len(self.subscriptions), pa.int64()),
+            "timezone": [row.timezone for row in self.subscriptions],
+            "number": pa.array(range(1, len(self.subscriptions) + 1), pa.int64())})
         with closing(inputs.open_generation(home, generation)) as usage:
+            found: dict[str | None, Rezoned] = {}
             for plan in wanted:
-                self.costs.append(self._cost(usage, plan))
-        self.own_cost = self._cost_of_own()
+                if plan.calendar not in found:
+                    found[plan.calendar] = self.calendars.read(usage, plan.calendar, self.periods, asked)
+                self.costs.append(self._cost(usage, plan, found[plan.calendar]))
+
+    def _kinds(self) -> list[_Kind]:
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for number, row in enumerate(self.subscriptions):
+            alone = bool(row.pauses) or row.service in self.addons
+            key = (number,) if alone else (row.plan, row.start, row.end, row.timezone, row.currency, int(self.begun[number]))
+            groups.setdefault(key, []).append(number)
+        return [_Kind(self.subscriptions[numbers[0]], self.own[numbers[0]], int(self.begun[numbers[0]]),
+                      np.array(numbers, np.int64), len(key) == 1) for key, numbers in groups.items()]
 
     @staticmethod
     def _check(services: Sequence[str], held: dict[str, engine.Subscription], starts: dict[str, str]) -> None:
@@ -128,92 +177,99 @@ class _Advice:
                 found[own.name, own.version] = own
         return [found[key] for key in sorted(found)]
 
-    def _cost(self, usage: Any, plan: Plan) -> _Cost:
+    def _cost(self, usage: Any, plan: Plan, found: Rezoned) -> _Cost:
         """A plan for all services: those that have it with their own dates, the others from their first month on."""
-        shape = (len(self.subscriptions), len(self.periods))
-        cost = _Cost(plan, np.full(shape, -1, np.int64), np.full(shape, -1, np.int64))
-        rows = [self._row(number, plan) for number in range(len(self.subscriptions))]
-        asked = pa.table({
-            "service_id": pa.array([self.terms.service_ids[row.id] for row in self.subscriptions], pa.int64()),
-            "subscription_id": pa.array([None] * len(rows), pa.int64()),
-            "timezone": [row.timezone for row in self.subscriptions],
-            "number": pa.array(range(1, len(rows) + 1), pa.int64())})
-        found = self.calendars.read(usage, plan.calendar, self.periods, asked)
-        cost.is_exact = found.is_exact
+        count, shape = len(self.subscriptions), (len(self.subscriptions), len(self.periods))
+        cost = _Cost(plan, np.full(shape, -1, np.int64), np.full(shape, -1, np.int64), np.zeros(count, bool),
+                     np.zeros(count, bool), found.is_exact)
         catalogue = Catalogue([plan, *(other for other in self.catalogue.all() if other.is_addon)])
+        alike, alone = [], []
+        for kind in self.kinds:
+            row = self._row(kind, plan)
+            if row is None:
+                continue
+            cost.is_offered[kind.numbers] = True
+            if plan.percentiles and not (kind.own is not None and kind.own.percentiles):
+                continue
+            if kind.is_alone or not columns.is_simple(plan):
+                alone += [replace(row, id=number + 1, service=self.subscriptions[number].service)
+                          for number in kind.numbers.tolist()]
+            else:
+                alike.append((kind, row))
         carried: dict[int, list[Carried]] = {}
         for index, period in enumerate(self.periods):
+            given = engine.Inputs(period, [], catalogue, {}, {}, self.terms.percent_on())
+            groups = [(row, kind.numbers + 1) for kind, row in alike if kind.begun <= index]
+            self._note(cost, index, columns.totals_of_alike(given, groups, found.usage[period]))
             now = []
-            for number, row in enumerate(rows):
-                if row is None or self.begun[number] > index or (plan.percentiles and not self._has_slots(number)):
-                    continue
-                now.append(replace(row, carried=tuple(carried[row.id])) if row.id in carried else row)
-                now += [replace(addon, carried=tuple(carried.get(addon.id, ()))) for addon in self.addons.get(row.service, ())]
-            if not now:
-                continue
-            slots = self._slots(usage, period, now) if plan.percentiles else {}
-            sums, carried = columns.totals(engine.Inputs(period, now, catalogue, {}, slots, self.terms.percent_on()),
-                                           found.usage[period])
-            at = sums.subscription - 1
-            cost.net[at, index], cost.gross[at, index] = sums.net, sums.gross
-            cost.refused |= set(at[sums.refused > 0].tolist())
+            for row in alone:
+                if self.begun[row.id - 1] <= index:
+                    now.append(replace(row, carried=tuple(carried.get(row.id, ()))))
+                    now += [replace(addon, carried=tuple(carried.get(addon.id, ())))
+                            for addon in self.addons.get(row.service, ())]
+            if now:
+                slots = self._slots(usage, period, now) if plan.percentiles else {}
+                sums, carried = columns.totals(replace(given, subscriptions=now, slots=slots), found.usage[period])
+                self._note(cost, index, sums)
         return cost
 
-    def _row(self, number: int, plan: Plan) -> engine.Subscription | None:
-        """The imaginary subscription of a service under a plan; None where it may not have it."""
-        row, own = self.subscriptions[number], self.own[number]
+    @staticmethod
+    def _note(cost: _Cost, index: int, sums: columns.Totals) -> None:
+        at = sums.subscription - 1
+        cost.net[at, index], cost.gross[at, index] = sums.net, sums.gross
+        cost.refused[at] |= sums.refused > 0
+
+    def _row(self, kind: _Kind, plan: Plan) -> engine.Subscription | None:
+        """The imaginary subscription of such services under a plan; None where they may not have it."""
+        row, own = kind.row, kind.own
         if plan.currency != row.currency:
             return None
-        first = periods.period_first_day(self.periods[min(self.begun[number], len(self.periods) - 1)])
+        first = periods.period_first_day(self.periods[min(kind.begun, len(self.periods) - 1)])
         if own == plan:
             start = row.start if row.start is None or row.start <= first else first
-            return replace(row, id=number + 1, start=start, end=None, has_next=False, carried=())
-        ways = self.ways.get((own.name, own.version)) if own is not None else None
+            return replace(row, start=start, end=None, has_next=False, carried=())
         if own is not None and own.audience != plan.audience:
             return None
+        ways = self.ways.get((own.name, own.version)) if own is not None else None
         if (ways and plan.name not in ways) or (own is not None and own.name == plan.name):
             return None
-        return replace(row, id=number + 1, plan=plan.name, start=first, end=None, is_first=False, previous=row.plan,
-                       has_next=False, carried=())
-
-    def _has_slots(self, number: int) -> bool:
-        own = self.own[number]
-        return own is not None and bool(own.percentiles)
+        return replace(row, plan=plan.name, start=first, end=None, is_first=False, previous=row.plan, has_next=False,
+                       carried=())
 
     def _slots(self, usage: Any, period: str, now: Sequence[engine.Subscription]) -> dict[int, engine.Slots]:
         ids = {self.subscriptions[row.id - 1].id: row.id for row in now if not row.is_addon}
         return {ids[number]: slots for number, slots in inputs.read_slots(usage, period, list(ids)).items()}
 
-    def _cost_of_own(self) -> list[_Cost | None]:
-        by_plan = {(cost.plan.name, cost.plan.version): cost for cost in self.costs}
-        return [None if plan is None else by_plan[plan.name, plan.version] for plan in self.own]
+    def note(self, cost: _Cost, number: int) -> str | None:
+        notes = [REFUSED] if cost.refused[number] else []
+        notes += [] if cost.is_exact else [NOT_EXACT]
+        return "; ".join(notes) or None
 
     def rows(self, number: int) -> Iterator[Row]:
         """The plans that a service may have, cheapest first, those whose cost is not known last."""
-        row, own = self.subscriptions[number], self.own_cost[number]
-        first = self.begun[number]
+        row, first = self.subscriptions[number], int(self.begun[number])
         months = len(self.periods) - first
-        offered = [cost for cost in self.costs if self._row(number, cost.plan) is not None]
+        offered = [cost for cost in self.costs if cost.is_offered[number]]
         known = [cost for cost in offered if months > 0 and bool((cost.gross[number, first:] >= 0).all())]
-        today = int(own.gross[number, first:].sum()) if own is not None and own in known else None
-        if known:
-            each = np.array([cost.gross[number, first:] for cost in known])
-            cheapest = (each == each.min(axis=0)).sum(axis=1).tolist()
-        ranked = sorted(range(len(known)), key=lambda one: (int(each[one].sum()), known[one] is not own, known[one].plan.name))
+        own = next((cost for cost in known if cost.plan == self.own[number]), None)
+        today = int(own.gross[number, first:].sum()) if own is not None else None
+        each = np.array([cost.gross[number, first:] for cost in known]).reshape(len(known), -1)
+        cheapest = (each == each.min(axis=0)).sum(axis=1).tolist() if known else []
+        ranked = sorted(range(len(known)), key=lambda one: (  # a plan that leaves usage unpriced is no bargain
+            bool(known[one].refused[number]), int(each[one].sum()), known[one] is not own, known[one].plan.name))
         for rank, one in enumerate(ranked, 1):
             cost, gross = known[one], int(each[one].sum())
-            notes = [REFUSED] if number in cost.refused else []
-            notes += [] if cost.is_exact else [NOT_EXACT]
             yield {"service": row.service, "rank": rank, "plan": cost.plan.name, "version": cost.plan.version,
                    "today": cost is own, "months": months, "net": int(cost.net[number, first:].sum()), "gross": gross,
                    "gross_a_month": money.round_half_up(Fraction(gross, months)),
                    "saving": None if today is None else today - gross, "cheapest_in": cheapest[one],
-                   "currency": cost.plan.currency, "note": "; ".join(notes) or None}
+                   "currency": cost.plan.currency, "note": self.note(cost, number)}
         for cost in offered:
-            if cost not in known:
+            if not any(cost is one for one in known):
                 note = "no whole month of usage yet" if months <= 0 else NOT_KEPT
                 yield {**dict.fromkeys(COLUMNS), "service": row.service, "plan": cost.plan.name, "version": cost.plan.version,
-                       "today": cost is own, "months": max(months, 0), "currency": cost.plan.currency, "note": note}
+                       "today": cost.plan == self.own[number], "months": max(months, 0), "currency": cost.plan.currency,
+                       "note": note}
 
 
 def _published(home: Home, generation: generations.Generation, wanted: Sequence[str]) -> list[str]:

@@ -132,6 +132,22 @@ def totals(inputs: engine.Inputs, usage: UsageColumns) -> tuple[Totals, dict[int
                   np.r_[refused, each[:, 2]]), rest.carried
 
 
+def totals_of_alike(inputs: engine.Inputs, groups: Sequence[tuple[engine.Subscription, NDArray[np.int64]]], usage: UsageColumns
+                    ) -> Totals:
+    """The same for groups of subscriptions that differ from one of them in nothing but their row id, under simple plans."""
+    templates: list[_Template] = []
+    ids, which = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for row, members in groups:
+        template = _template(inputs, row)
+        if template is not None:
+            ids.append(members)
+            which.append(np.full(len(members), len(templates), np.int64))
+            templates.append(template)
+    crowd = _Crowd(np.concatenate(ids), [], np.concatenate(which), templates)
+    assembly, refused = _filled(crowd, _Sums(crowd.ids, usage), usage)
+    return Totals(crowd.ids, *assembly.totals(inputs), refused)
+
+
 def _totals_of(charges: Sequence[engine.Charge], inputs: engine.Inputs) -> tuple[int, int]:
     """Net and gross of some charges of one subscription."""
     by_percent: dict[Fraction, int] = {}

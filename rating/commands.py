@@ -146,9 +146,12 @@ def plans_what_if(
 ) -> None:
     """A changed tariff over the usage of a month: who would pay less, who more, and what it brings."""
     from core import money
+    from core.errors import UsageError
     from rating import what_if
     from storage import files
 
+    if image and not image.endswith(".svg"):
+        raise UsageError(f"--picture {image} does not end in .svg", "a picture is written as SVG, which browsers show")
     result = what_if.what_if(context.home(), file, options.period(period))
     output.emit_rows(result.rows, what_if.COLUMNS, to)
     for name, one in [("all", result.summary), *result.summary["plans"].items()]:
