@@ -137,6 +137,31 @@ def plans_advise(
         output.emit_rows(advice.advise(context.home(), service, months, wanted), advice.COLUMNS, to)
 
 
+@plans.command("offer")
+def plans_offer(
+    people: int = typer.Option(1, "--people", min=1, max=100, help="How many people live there."),
+    uses: str = typer.Option("", "--use", metavar="A,B", help="What they do: web, video, games, work …"),
+    volume: str = typer.Option("", "--volume", metavar='"400 GB"', help="Of a month, instead of people and uses."),
+    shares: list[str] = typer.Option([], "--zone", metavar="ZONE=PERCENT", help="Share of a tariff zone; again for more."),
+    term: int = typer.Option(0, "--term-max", min=0, help="Longest contract in months; any without it."),
+    business: bool = typer.Option(False, "--business", help="Plans for companies instead of consumers."),
+    to: str = options.TO_FILE,
+) -> None:
+    """Plans for a new customer with their full price, tax included, cheapest first."""
+    from core.errors import UsageError
+    from rating import offer
+
+    named: dict[str, int] = {}
+    for text in shares:
+        zone, _, percent = text.partition("=")
+        if not percent.isdigit() or int(percent) > 100:
+            raise UsageError(f"--zone {text} is not a zone and a percentage", "write --zone night=30")
+        named[zone] = int(percent)
+    wanted = [use.strip() for use in uses.split(",") if use.strip()]
+    answers = offer.Answers(people, wanted, volume, named, term, "business" if business else "consumer")
+    output.emit_rows(offer.offer(context.home(), answers), offer.COLUMNS, to)
+
+
 @plans.command("what-if")
 def plans_what_if(
     file: Path = _PLAN_FILE,

@@ -128,3 +128,20 @@ def test_a_change_of_the_tariff_over_a_month(operator: Operator, tmp_path: Path)
     operator("plans", "what-if", str(path), "--period", "2026-10", code=2)
     assert "nobody was under nobody" in operator.error
     assert [one["name"] for one in operator("plans", "list")].count("metered") == 1
+
+
+def test_a_new_customer_is_offered_plans_with_their_full_price(operator: Operator) -> None:
+    rows = operator("plans", "offer", "--volume", "100 GB", "--zone", "day=20")
+    by_plan = {row["plan"]: row for row in rows}
+    assert by_plan["flat"]["year"] == 12 * 4760
+    assert by_plan["metered"]["year"] == 12 * 2261  # 10.00 and 90 GB down at 0.10, with 19 %
+    assert by_plan["early-bird"]["first_month"] == 2900  # 18 GB by day at 0.50, with tax
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4]
+    assert "tv" not in by_plan
+    (first, *_) = operator("plans", "offer", "--people", "3", "--use", "video,games")
+    assert first["octets"] == 3 * 160 * 10**9
+    operator("plans", "offer", "--use", "chess", code=2)
+    assert "the uses are web, video" in operator.error
+    operator("plans", "offer", "--volume", "lots", code=2)
+    (operator.home.path / "household_usage.toml").write_text("upload_percent = 0\n[gigabytes_a_person]\nchess = 1\n")
+    assert operator("plans", "offer", "--use", "chess")[0]["octets"] == 10**9
