@@ -168,11 +168,13 @@ class _Bill:
 
     def is_charged(self, day: date, during: str) -> bool:
         """Whether a fee that is charged `during` something is charged for a day."""
+        if (self.starts is not None and day < self.starts) or (self.ends is not None and day >= self.ends):
+            return False
+        if during == "always":
+            return True
         text = day.isoformat()
         rests = [kind for begins, ends, kind in self.pauses if begins <= text < ends]
-        if not _holds(self.term, day):
-            return False
-        return during == "always" or (not rests if during == "active" else during in rests)
+        return not rests if during == "active" else during in rests
 
     def fee(self, line: Document) -> Iterator[Row]:
         bookable = self.month[0] if line["when"] == "advance" else None
