@@ -34,6 +34,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "db": ("monitoring.commands", "db", "Published usage in DuckDB, for analysts."),
     "rate": ("rating.commands", "rate", "Usage and plans to charges."),
     "charges": ("rating.commands", "charges", "Rated charges of a period."),
+    "rollout": ("rating.rollout_commands", "rollout", "A plan, or the whole system, comes into use by stages."),
+    "twin": ("rating.rollout_commands", "twin", "Another billing's charges beside ours: line by line, with causes."),
     "invoice": ("monitoring.commands", "invoice", "Charges to invoices and documents."),
     "ledger": ("ledger.commands", "ledger", "The double-entry journal."),
     "completeness": ("monitoring.commands", "completeness", "Flows against interface counters: what a period lacks."),

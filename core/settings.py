@@ -49,6 +49,7 @@ SECTIONS: dict[str, str] = {
     "retention": "collector",
     "class": "aggregation",
     "aggregation": "aggregation",
+    "rollout": "rating",
     "invoice": "invoicing",
 }
 """Every top-level name that ratemill.toml may hold, and the package that reads it."""

@@ -126,6 +126,21 @@ from core.radius_tables import (
 from core.radius_tables import (
     radius_prefix as radius_prefix,
 )
+from core.rollout_tables import (
+    rollout as rollout,
+)
+from core.rollout_tables import (
+    rollout_service as rollout_service,
+)
+from core.rollout_tables import (
+    twin_charge as twin_charge,
+)
+from core.rollout_tables import (
+    twin_explanation as twin_explanation,
+)
+from core.rollout_tables import (
+    twin_import as twin_import,
+)
 from core.table_columns import ROW_ID, row_id
 from core.table_columns import metadata as metadata
 

@@ -22,6 +22,7 @@ from ledger import journal
 from ledger.checks import INVOICE_REFERENCE
 from ledger.journal import Entry, Posting
 from security import audit
+from storage import rollouts
 
 CHUNK = 2_000
 """Invoices inserted by one statement and its lines by the next."""
@@ -33,6 +34,7 @@ class State(NamedTuple):
     last_number: int
     last_invoice: int
     rate_runs: tuple[int, ...]
+    last_rollout: int
 
 
 class Acceptance(NamedTuple):
@@ -45,7 +47,7 @@ class Acceptance(NamedTuple):
 def read_state(connection: sa.Connection, series: str, runs: Iterable[RateRun]) -> State:
     """The state as the proposal is made."""
     rate_runs = tuple(sorted(run.id for run in runs))
-    return State(_last_number(connection, series), _last_invoice(connection), rate_runs)
+    return State(_last_number(connection, series), _last_invoice(connection), rate_runs, rollouts.newest_step(connection))
 
 
 def book(
@@ -107,8 +109,11 @@ def _refuse_moved(connection: sa.Connection, series: str, runs: Mapping[str, Rat
     run = tables.rate_run.c
     query = sa.select(sa.func.max(run.id)).where(run.period.in_(list(runs))).group_by(run.period)
     newest = tuple(sorted(connection.scalars(query)))
-    if State(_last_number(connection, series), _last_invoice(connection), newest) != state:
-        raise RatemillError("invoices or charges have changed while this run was at work", "run the same command again")
+    now = State(_last_number(connection, series), _last_invoice(connection), newest, rollouts.newest_step(connection))
+    if now != state:
+        raise RatemillError(
+            "invoices, charges or rollouts have changed while this run was at work", "run the same command again"
+        )
 
 
 def _last_number(connection: sa.Connection, series: str) -> int:

@@ -18,7 +18,7 @@ from core.errors import RatemillError
 from core.settings import TaxRate, percent_on
 from invoicing.lines import Booked, Charge, Key, accumulate
 from invoicing.taxes import net_of, percent_text
-from storage import files
+from storage import files, rollouts
 from storage.home import Home
 
 if TYPE_CHECKING:
@@ -117,11 +117,22 @@ def of_services(home: Home, run: RateRun, services: Collection[str]) -> list[dic
     return rows
 
 
-def has_money(home: Home, run: RateRun, as_of: int) -> bool:
+def has_money(home: Home, run: RateRun, as_of: int, standing: Sequence[rollouts.Rollout] = ()) -> bool:
     """Whether a rate run has charges other than 0 that may be booked."""
     table = read_table(home, run)
-    rows = zip(table["net_minor"].to_pylist(), table["bookable"].cast("int64").to_pylist(), strict=True)
-    return any(net and bookable <= as_of for net, bookable in rows)
+    held = held_services(table, run.period, standing)
+    rows = zip(table["service"].to_pylist(), table["net_minor"].to_pylist(), table["bookable"].cast("int64").to_pylist(),
+               strict=True)
+    return any(net and bookable <= as_of and service not in held for service, net, bookable in rows)
+
+
+def held_services(table: pa.Table, period: str, standing: Sequence[rollouts.Rollout]) -> dict[str, str]:
+    """The services among the charges that a rollout keeps from being booked → its name."""
+    if not standing:
+        return {}
+    under = table.group_by(["service", "plan", "plan_version"]).aggregate([])
+    names = ("service", "plan", "plan_version")
+    return rollouts.held(standing, period, zip(*(under[name].to_pylist() for name in names), strict=True))
 
 
 _COLUMNS = (

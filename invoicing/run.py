@@ -8,7 +8,7 @@ transaction makes sure that nothing has moved meanwhile.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from invoicing.charges import Percentages, RateRun
 from invoicing.lines import Line, differences, is_worth_an_invoice
 from invoicing.settings import invoice_settings
 from runtime import jobs, output, progress
-from storage import sql
+from storage import rollouts, sql
 from storage.home import Home
 
 JOB = "invoice"
@@ -43,6 +43,8 @@ class Proposal:
     open_balances: Sequence[gates.OpenBalance]
     findings: Sequence[gates.Finding]
     never_invoiced: Sequence[str]
+    held: Mapping[str, str]
+    """Service → the rollout that keeps it from being booked."""
 
 
 def run(
@@ -84,32 +86,46 @@ def propose(home: Home, period: str, as_of: int) -> Proposal:
             assert found is not None, f"{earlier} is rated"
             runs[earlier] = found
         state = booking.read_state(connection, invoice_settings(home.document).series, runs.values())
-        lines = _all_lines(home, connection, runs, as_of)
+        standing = rollouts.current(connection)
+        lines, held = _all_lines(home, connection, runs, as_of, standing)
         common = _frame(home, connection, period, as_of, runs)
         invoices = _assemble(home, connection, common, lines, state)
         balances = gates.open_balances(home, connection, current, as_of)
         findings = gates.incomplete(home, connection, current, as_of)
-        waiting = [p for p in never if _is_waiting(home, connection, p, as_of)]
+        waiting = [p for p in never if _is_waiting(home, connection, p, as_of, standing)]
         _mention_stale(connection, runs, period)
-    return Proposal(common, invoices, state, balances, findings, waiting)
+    return Proposal(common, invoices, state, balances, findings, waiting, held)
 
 
-def _all_lines(home: Home, connection: sa.Connection, runs: Mapping[str, RateRun], as_of: int) -> list[Line]:
-    """The lines of the period itself, then of the earlier ones."""
+def _all_lines(
+    home: Home, connection: sa.Connection, runs: Mapping[str, RateRun], as_of: int, standing: Sequence[rollouts.Rollout]
+) -> tuple[list[Line], dict[str, str]]:
+    """The lines of the period itself, then of the earlier ones; and the services that rollouts hold, of which nothing is
+    booked: neither charges nor corrections of what was booked before."""
     percentages = Percentages(tax_rates(home.document))
     found: list[Line] = []
+    all_held: dict[str, str] = {}
     with progress.bar("comparing charges with what is booked", len(runs), "periods") as advance:
         for period, rate_run in runs.items():
             now = charges.read(home, rate_run, as_of, percentages)
-            found += differences(period, now, charges.booked(connection, period))
+            before = charges.booked(connection, period)
+            keys = (*(charge.key for charge in now), *before) if standing else ()
+            held = rollouts.held(standing, period, ((key.service, key.plan, key.plan_version) for key in keys))
+            if held:
+                now = [charge for charge in now if charge.key.service not in held]
+                before = {key: booked for key, booked in before.items() if key.service not in held}
+                all_held |= held
+            found += differences(period, now, before)
             advance(1)
-    return found
+    return found, all_held
 
 
-def _is_waiting(home: Home, connection: sa.Connection, period: str, as_of: int) -> bool:
+def _is_waiting(
+    home: Home, connection: sa.Connection, period: str, as_of: int, standing: Sequence[rollouts.Rollout]
+) -> bool:
     """Whether a period that was never invoiced has money to be booked."""
     rate_run = charges.newest_run(connection, period)
-    return rate_run is not None and charges.has_money(home, rate_run, as_of)
+    return rate_run is not None and charges.has_money(home, rate_run, as_of, standing)
 
 
 def _assemble(
@@ -190,6 +206,8 @@ def _mention(home: Home, proposal: Proposal) -> None:
     if proposal.never_invoiced:
         periods = ", ".join(proposal.never_invoiced)
         output.say(f"never invoiced, each has a run of its own: {periods}")
+    for name, count in _held_by_rollout(proposal).items():
+        output.say(f"{count} services are rated but not booked: rollout '{name}' has not reached them")
     if proposal.open_balances:
         output.say(f"open: {gates.describe(proposal.open_balances)}")
     if proposal.findings:
@@ -206,6 +224,10 @@ def _mention_stale(connection: sa.Connection, runs: Mapping[str, RateRun], perio
     ]
     if stale:
         output.say(f"new usage since they were rated, so `ratemill rate run` them to bill it: {', '.join(stale)}")
+
+
+def _held_by_rollout(proposal: Proposal) -> dict[str, int]:
+    return dict(sorted(Counter(proposal.held.values()).items()))
 
 
 def _summary(proposal: Proposal, dry_run: bool) -> dict[str, Any]:
@@ -225,6 +247,7 @@ def _summary(proposal: Proposal, dry_run: bool) -> dict[str, Any]:
         "totals": totals,
         "adjusted_periods": sorted(adjusted),
         "never_invoiced": list(proposal.never_invoiced),
+        "held": _held_by_rollout(proposal),
         "incomplete": [finding["finding"] for finding in proposal.findings],
         "dry_run": dry_run,
     }

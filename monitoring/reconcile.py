@@ -10,11 +10,12 @@ zone. `flow_octets` is therefore balanced in the seller's zone and both sides ar
 services in other zones count into this period, less those that they don't).
 
 Reads the tables `intake`, `segment_slot`, `late_slot`, `batch`, `cell_file`, `attributed`, `rate_run`, `invoice`,
-`invoice_line`, `posting`, the outcome files, the current generation and the charges file. Writes nothing.
+`invoice_line`, `posting`, `rollout`, the outcome files, the current generation and the charges file. Writes nothing.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,8 +28,9 @@ from collector import sights
 from core import periods, settings, tables
 from core.errors import NotFound
 from core.schemas import OUTCOMES, Outcome
+from invoicing import charges
 from monitoring import completeness
-from storage import files, generations, sql
+from storage import files, generations, rollouts, sql
 from storage.home import Home
 
 COLUMNS = ["balance", "unit", "in", "out", "losses", "difference", "currency", "detail"]
@@ -297,7 +299,7 @@ def _newest_rate_run(connection: sa.Connection, period: str) -> sa.Row[Any] | No
 
 
 def _money(home: Home, connection: sa.Connection, period: str) -> Iterator[Balance]:
-    charged = _charged(home, connection, period)
+    charged, held = _charged(home, connection, period), _held(home, connection, period)
     line, invoice, posting = tables.invoice_line, tables.invoice, tables.posting
     transaction = tables.ledger_transaction
     invoiced = _by_currency(
@@ -321,8 +323,8 @@ def _money(home: Home, connection: sa.Connection, period: str) -> Iterator[Balan
         .group_by(posting.c.currency),
     )
     advice = f"Charges that may be booked by now wait: `ratemill invoice run {period}`."
-    yield from _per_currency(home, "charges_invoices", charged, invoiced, advice)
-    yield from _per_currency(home, "invoices_postings", gross, posted, "Look at `ratemill ledger check`.")
+    yield from _per_currency(home, "charges_invoices", charged, invoiced, advice, held)
+    yield from _per_currency(home, "invoices_postings", gross, posted, "Look at `ratemill ledger check`.", {})
 
 
 def _by_currency(connection: sa.Connection, query: sa.Select[Any]) -> dict[str, int]:
@@ -336,15 +338,32 @@ def _charged(home: Home, connection: sa.Connection, period: str) -> dict[str, in
     run = _newest_rate_run(connection, period)
     if run is None:
         return {}
-    charges = pq.read_table(files.verify(home.path / run.path, run.digest), columns=["currency", "net_minor"])
-    sums = charges.group_by("currency").aggregate([("net_minor", "sum")])
+    table = pq.read_table(files.verify(home.path / run.path, run.digest), columns=["currency", "net_minor"])
+    sums = table.group_by("currency").aggregate([("net_minor", "sum")])
     return dict(zip(sums.column("currency").to_pylist(), sums.column("net_minor_sum").to_pylist(), strict=True))
 
 
+def _held(home: Home, connection: sa.Connection, period: str) -> dict[str, int]:
+    """What is charged and not booked because a rollout has not reached the service: net amounts, by currency."""
+    standing, run = rollouts.current(connection), charges.newest_run(connection, period)
+    if run is None or not standing:
+        return {}
+    table, booked = charges.read_table(home, run), charges.booked(connection, period)
+    under = [(key.service, key.plan, key.plan_version) for key in booked]
+    held = charges.held_services(table, period, standing) | rollouts.held(standing, period, under)
+    sums: Counter[str] = Counter()
+    for service, currency, net in zip(*(table[name].to_pylist() for name in ("service", "currency", "net_minor")), strict=True):
+        sums[currency] += net if service in held else 0
+    for key, before in booked.items():
+        sums[key.currency] -= before.net_minor if key.service in held else 0
+    return {currency: minor for currency, minor in sums.items() if minor}
+
+
 def _per_currency(
-    home: Home, name: str, entered: dict[str, int], left: dict[str, int], advice: str
+    home: Home, name: str, entered: dict[str, int], left: dict[str, int], advice: str, held: dict[str, int]
 ) -> Iterator[Balance]:
     for currency in sorted(entered.keys() | left.keys()) or [settings.seller(home.document).currency]:
         yield Balance(
-            name, "minor units", entered.get(currency, 0), left.get(currency, 0), currency=currency, advice=advice
+            name, "minor units", entered.get(currency, 0), left.get(currency, 0),
+            {"held": held[currency]} if currency in held else {}, currency=currency, advice=advice,
         )

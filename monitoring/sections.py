@@ -26,6 +26,7 @@ MODULES = (
     "collector.thresholds",
     "collector.lake_settings",
     "aggregation.settings",
+    "rating.settings",
     "invoicing.settings",
     "runtime.settings",
     "storage.sql",

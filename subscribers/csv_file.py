@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -56,11 +56,22 @@ class Problems:
             raise ImportRefused(sorted(self.found, key=lambda problem: problem.line))
 
 
-def read(path: Path, columns: Sequence[str], problems: Problems) -> list[Row]:
+@dataclass(frozen=True)
+class Shape:
+    """How another program's file differs from ours: what separates its values, what its columns are called (their name, in
+    small letters → ours), which of ours it may lack, and which of its own do not matter."""
+
+    delimiter: str = ","
+    names: Mapping[str, str] = field(default_factory=dict)
+    optional: Sequence[str] = ()
+    ignored: Sequence[str] = ()
+
+
+def read(path: Path, columns: Sequence[str], problems: Problems, shape: Shape = Shape()) -> list[Row]:
     """The rows of a file whose header has exactly these columns, in any order. Raises ImportRefused for a wrong header."""
     text = _text(path, problems)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header = _header(reader, columns, problems)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=shape.delimiter)
+    header = _header(reader, columns, problems, shape)
     problems.refuse_if_any()
     rows: list[Row] = []
     try:
@@ -93,20 +104,20 @@ def _text(path: Path, problems: Problems) -> str:
         raise
 
 
-def _header(reader: Iterator[list[str]], columns: Sequence[str], problems: Problems) -> list[str]:
+def _header(reader: Iterator[list[str]], columns: Sequence[str], problems: Problems, shape: Shape) -> list[str]:
     try:
-        header = [name.strip().lower() for name in next(reader, [])]
+        header = [shape.names.get(name.strip().lower(), name.strip().lower()) for name in next(reader, [])]
     except csv.Error as error:
         problems.add(1, "", f"this is not CSV: {error}", "a quote inside a quoted value is written twice")
         return []
     if not header:
         problems.add(1, "", "the file is empty", f"the first line names the columns: {','.join(columns)}")
     for name in header:
-        if name not in columns:
+        if name not in columns and name not in shape.ignored:
             near = difflib.get_close_matches(name, columns, 1)
             problems.add(1, name, f"unknown column '{name}'" + (f", did you mean '{near[0]}'?" if near else ""))
     for name in columns:
-        if header.count(name) != 1:
+        if header.count(name) != 1 and not (name in shape.optional and name not in header):
             what = "is missing" if name not in header else "is there twice"
             problems.add(1, name, f"column '{name}' {what}", f"the columns are {','.join(columns)}")
     return header

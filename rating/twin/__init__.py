@@ -1,0 +1,1 @@
+"""The bill twin: another billing's charges of a period beside ours, line by line, with the cause of every difference."""
