@@ -5,7 +5,6 @@ Reads the frozen copy of the run only: what is compared is what was charged, wha
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ import sqlalchemy as sa
 
 from core import money, settings
 from rating import engine, frozen, plans
-from rating.quotas import Carried
 from rating.verification import in_ms
 from storage.home import Home
 
@@ -155,7 +153,8 @@ class Bills:
             return None
         number = terms[0]["service_id"]
         used = {(row["plan"], row["plan_version"]) for row in terms if row["plan_version"] is not None}
-        return Bill(self._run.period, [_subscription(row) for row in terms], [self._documents[key] for key in sorted(used)],
+        documents = [self._documents[key] for key in sorted(used)]
+        return Bill(self._run.period, [frozen.subscription_of(row) for row in terms], documents,
                     partial(self._usage, number), partial(self._slots, number), self.percent_on, self._amounts)
 
 
@@ -179,18 +178,3 @@ def _slots_of(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, engine.S
     for subscription, slots in octets.items():
         both = np.array(list(slots.values()), np.int64)
         yield subscription, engine.Slots(both[:, 0].copy(), both[:, 1].copy())
-
-
-def _subscription(row: Mapping[str, Any]) -> engine.Subscription:
-    pauses = tuple(engine.Pause(date.fromisoformat(start), date.fromisoformat(end), kind)
-                   for start, end, kind in json.loads(row["pauses"]))
-    beside = tuple(engine.Beside(plan, _date(start), _date(end)) for plan, start, end in json.loads(row["beside"]))
-    return engine.Subscription(
-        id=row["subscription"], service=row["service"], plan=row["plan"], start=_date(row["start"]), end=_date(row["end"]),
-        timezone=row["timezone"], currency=row["currency"], is_first=row["first"], previous=row["previous"],
-        has_next=row["followed"], pauses=pauses, is_addon=row["addon"], quantity=row["quantity"],
-        carried=tuple(Carried(*carried) for carried in json.loads(row["carried"])), beside=beside)
-
-
-def _date(text: str) -> date | None:
-    return date.fromisoformat(text) if text else None

@@ -23,8 +23,8 @@ from core import clock, money, tables
 from core.actor import Actor
 from core.errors import UsageError
 from core.periods import format_instant
-from rating.apply import load_plans
 from rating.plans import LINE_KINDS, Plan
+from rating.stored import load_plans
 from rating.twin.mapping import COLUMNS, TwinMapping
 from rating.twin.mapping import read as read_mapping
 from security import audit
