@@ -53,7 +53,7 @@ def load_terms(connection: sa.Connection, document: settings.Document, period: s
     accounts: dict[int, str] = {}
     found = _subscriptions(connection, period, service_ids, accounts)
     found += _addons(connection, period, service_ids, accounts)
-    found += _bought(connection, period, service_ids, accounts, {row.id: row for row in found})
+    found = _together(found, _bought(connection, period, service_ids, accounts, {row.id: row for row in found}))
     carried = _carried(connection, period)
     if carried:
         found = [replace(row, carried=tuple(carried.get(row.id, ()))) for row in found]
@@ -121,6 +121,19 @@ def _addons(connection: sa.Connection, period: str, ids: dict[int, int], account
             id=-row.id, service=row.service, plan=row.plan, start=_date(row.start_date), end=_date(row.end_date),
             timezone=holder.timezone, currency=holder.currency, is_first=True, pauses=pauses.get(row.service_id, ()),
             is_addon=True, quantity=row.quantity))
+    return found
+
+
+def _together(held: list[Subscription], bought: list[Subscription]) -> list[Subscription]:
+    """What was bought beside what is held; of one add-on from one day on there is one, so many times more."""
+    place = {(row.service, row.plan, row.start): number for number, row in enumerate(held) if row.is_addon}
+    found = list(held)
+    for row in bought:
+        same = place.get((row.service, row.plan, row.start))
+        if same is None:
+            found.append(row)
+        else:
+            found[same] = replace(found[same], quantity=found[same].quantity + row.quantity)
     return found
 
 

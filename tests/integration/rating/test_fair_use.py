@@ -106,6 +106,16 @@ def test_packages_are_bought_as_they_are_needed_and_rated(operator: Operator) ->
     assert charges == {"Traffic": ("70", 7000), "50 GB more": ("3", 1500), "More": ("150", 0)}
 
 
+def test_a_package_that_was_ordered_on_the_same_day_is_another_one(operator: Operator) -> None:
+    operator("addons", "add", "S1", "extra-50", "--from", "2026-10-02")
+    _publish(operator, ("02T10", 120))
+    operator("rate", "decide", "2026-10")
+    operator("rate", "run", "2026-10")
+    charges = {row["line"]: (row["quantity"], row["net_minor"]) for row in operator("charges", "export", "2026-10")}
+    assert charges == {"Traffic": ("0", 0), "50 GB more": ("2", 1000), "More": ("100", 0)}
+    assert operator("rate", "verify", "2026-10")[0]["differing"] == 0
+
+
 def test_what_an_action_needs_is_asked_for(operator: Operator) -> None:
     wrong = PLANS.replace('speed = "2 Mbit/s"\n', "").replace('action = "notify"', 'action = "notify"\nspeed = "1 Mbit/s"')
     said = " ".join(row["problem"] for row in operator.plans(wrong, code=1))
