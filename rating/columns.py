@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from fractions import Fraction
 from itertools import groupby
+from math import lcm
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -271,23 +272,28 @@ class _Sums:
     """Octets of each subscription over some of the keys."""
 
     def __init__(self, ids: NDArray[np.int64], usage: UsageColumns) -> None:
+        changes = usage.subscription[1:] != usage.subscription[:-1]
+        self._starts = np.flatnonzero(np.r_[True, changes]) if len(usage.subscription) else np.zeros(0, np.int64)
+        heads = usage.subscription[self._starts]  # usage is ordered by subscription: one run each
         sorter = np.argsort(ids, kind="stable")
-        found = np.searchsorted(ids, usage.subscription, sorter=sorter)
-        row = sorter[np.minimum(found, max(len(ids) - 1, 0))] if len(ids) else np.zeros(len(found), np.int64)
-        known = ids[row] == usage.subscription if len(ids) else np.zeros(len(found), bool)
-        self._count, self._row, self._key, self._octets = len(ids), row[known], usage.key[known], usage.octets[known]
-        self._starts = np.flatnonzero(np.r_[True, self._row[1:] != self._row[:-1]]) if len(self._row) else np.zeros(0, np.int64)
-        self._known: dict[tuple[bool, ...], Octets] = {}
-        self.total = int(self._octets.sum())
+        place = np.minimum(np.searchsorted(ids, heads, sorter=sorter), max(len(ids) - 1, 0))
+        self._known = ids[sorter[place]] == heads if len(ids) else np.zeros(len(heads), bool)
+        self._row = sorter[place[self._known]] if len(ids) else np.zeros(0, np.int64)
+        self._count, self._key, self._octets = len(ids), usage.key, usage.octets
+        self._kept: dict[tuple[bool, ...], Octets] = {}
+
+    @property
+    def total(self) -> int:
+        return int(self.of([True] * int(self._key.max(initial=-1) + 1)).sum())
 
     def of(self, wanted: Sequence[bool]) -> Octets:
-        kept = self._known.get(tuple(wanted))
+        kept = self._kept.get(tuple(wanted))
         if kept is None:
             kept = np.zeros(self._count, np.int64)
             if len(self._row):
-                taken = np.where(np.array(wanted, bool)[self._key], self._octets, 0)
-                kept[self._row[self._starts]] = np.add.reduceat(taken, self._starts)
-            self._known[tuple(wanted)] = kept
+                taken = self._octets if all(wanted) else np.where(np.array(wanted, bool)[self._key], self._octets, 0)
+                kept[self._row] = np.add.reduceat(taken, self._starts)[self._known]
+            self._kept[tuple(wanted)] = kept
         return kept
 
 
@@ -304,7 +310,30 @@ def amounts(billed: Octets, line: Traffic, currency: str) -> Minor:
         if line.block is not None:
             return _rounded(-(-billed // line.block), Fraction(line.price) * minor)
         return _rounded(billed, Fraction(line.price) * minor / line.unit_octets)
-    return _each(billed, lambda octets: money.round_half_up(engine.tiered(line, octets) * minor))
+    return _tiered(billed, line, minor)
+
+
+def _tiered(billed: Octets, line: Traffic, minor: int) -> Minor:
+    """`engine.tiered` of many: octets or blocks of each tier over one denominator, rounded once."""
+    prices = [Fraction(tier.price) * minor / (1 if tier.block is not None else line.unit_octets) for tier in line.tiers]
+    flats = [Fraction(tier.flat) * minor for tier in line.tiers]
+    bottom = lcm(*(price.denominator for price in (*prices, *flats)))
+    most = int(billed.max(initial=1))
+    highest = sum(most * int(price * bottom) + int(flat * bottom) for price, flat in zip(prices, flats, strict=True))
+    if highest > INT64_MAX // 2 - bottom:
+        return _each(billed, lambda octets: money.round_half_up(engine.tiered(line, octets) * minor))
+    top, below = np.zeros(len(billed), np.int64), 0
+    for number, tier in enumerate(line.tiers):
+        mine = billed > below if number else np.ones(len(billed), bool)
+        if line.model == "volume":
+            mine &= billed <= (INT64_MAX if tier.to is None else tier.to)
+            part = billed
+        else:
+            part = (billed if tier.to is None else np.minimum(billed, tier.to)) - below
+        below = tier.to or below
+        count = part if tier.block is None else -(-part // tier.block)
+        top += np.where(mine, count * int(prices[number] * bottom) + int(flats[number] * bottom), 0)
+    return np.asarray((2 * top + bottom) // (2 * bottom), np.int64)
 
 
 def _rounded(count: Octets, price: Fraction) -> Minor:
