@@ -12,7 +12,6 @@ from __future__ import annotations
 import difflib
 import re
 import socket
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -24,10 +23,10 @@ from aggregation.settings import name_setting
 from core import class_rules
 from core.addresses import IPV4_MAPPED, format_prefix, parse_prefix, parse_protocol
 from core.class_rules import DIRECTIONS, PORT_PROTOCOLS, Prefixes, Ranges, Rule
-from core.errors import Problem
+from core.errors import ImportRefused, Problem
 from core.toml_lines import Lines
+from storage import toml_file
 
-FILE_SIZE_MAX = 16 << 20
 PREFIX_FILE_SIZE_MAX = 256 << 20
 RULES_MAX = 4096
 PREFIXES_MAX = 4_000_000
@@ -129,23 +128,11 @@ def read(path: Path, valid_from: date | None = None) -> Draft:
     """Read and judge a file. `valid_from` stands in for `from`, and must not contradict it."""
     draft = Draft(valid_from)
     try:
-        if path.stat().st_size > FILE_SIZE_MAX:
-            draft.problems.append(Problem(str(path), 1, "", f"the file is larger than {FILE_SIZE_MAX >> 20} MiB",
-                                          "move prefixes into files of their own: prefix_file = \"…\""))
-            return draft
-        text = path.read_text(encoding="utf-8-sig")
-        document = tomllib.loads(text)
-    except OSError as error:
-        draft.problems.append(Problem(str(path), 1, "", f"can't be read: {error.strerror}", "name a file that is there"))
-    except UnicodeDecodeError as error:
-        draft.problems.append(Problem(str(path), error.object[: error.start].count(b"\n") + 1, "", "is not UTF-8 text",
-                                      "save the file as UTF-8"))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        where = re.search(r"line (\d+)", str(error))
-        draft.problems.append(Problem(str(path), int(where[1]) if where else 1, "", f"is not TOML: {error}",
-                                      "correct the line; the format is described at https://toml.io"))
+        document, lines = toml_file.read(path, "move prefixes into files of their own: prefix_file = \"…\"")
+    except ImportRefused as refused:
+        draft.problems += refused.problems
     else:
-        _Judge(path, Lines(text), draft).judge(document)
+        _Judge(path, lines, draft).judge(document)
     return draft
 
 

@@ -35,6 +35,8 @@ BEST_COLUMNS = ("service", "plan", "gross", "best_plan", "best_gross", "saving",
 NOT_KEPT = "not known: 5-minute usage is kept only for services whose plan needs it"
 NOT_EXACT = "a zone of its calendar begins within an hour: such an hour counts as the zone in which it begins"
 REFUSED = "without the sampled usage that it does not price"
+UNKNOWN = 2**62
+"""In the place of an amount that is not known: more than any."""
 Row = dict[str, Any]
 
 
@@ -100,9 +102,6 @@ def best(home: Home, services: Sequence[str], months: int, names: Collection[str
                "currency": first.plan.currency, "note": made.note(first, number)}
 
 
-UNKNOWN = 2**62
-
-
 class _Advice:
     def __init__(self, home: Home, services: Sequence[str], months: int, names: Collection[str]) -> None:
         with sql.reading(sql.engine(home)) as connection:
@@ -128,7 +127,7 @@ class _Advice:
         self.begun = np.array([_first_period(starts[row.service], self.periods) for row in self.subscriptions], np.int64)
         self.addons: dict[str, list[engine.Subscription]] = {}
         for row in self.terms.subscriptions:
-            if row.is_addon:
+            if row.is_addon and row.id > inputs.BOUGHT:  # what fair use bought was of its month
                 self.addons.setdefault(row.service, []).append(row)
         self.kinds = self._kinds()
         wanted = [plan for plan in self._in_force(this) if not names or plan.name in names or plan in self.own]
@@ -149,7 +148,8 @@ class _Advice:
         groups: dict[tuple[object, ...], list[int]] = {}
         for number, row in enumerate(self.subscriptions):
             alone = bool(row.pauses) or row.service in self.addons
-            key = (number,) if alone else (row.plan, row.start, row.end, row.timezone, row.currency, int(self.begun[number]))
+            key = (number,) if alone else (row.plan, row.start, row.end, row.timezone, row.currency, row.is_first, row.previous,
+                                           int(self.begun[number]))
             groups.setdefault(key, []).append(number)
         return [_Kind(self.subscriptions[numbers[0]], self.own[numbers[0]], int(self.begun[numbers[0]]),
                       np.array(numbers, np.int64), len(key) == 1) for key, numbers in groups.items()]
@@ -192,8 +192,8 @@ class _Advice:
             if plan.percentiles and not (kind.own is not None and kind.own.percentiles):
                 continue
             if kind.is_alone or not columns.is_simple(plan):
-                alone += [replace(row, id=number + 1, service=self.subscriptions[number].service)
-                          for number in kind.numbers.tolist()]
+                alone += [replace(row, id=number + 1, service=one.service, beside=one.beside)
+                          for number in kind.numbers.tolist() for one in [self.subscriptions[number]]]
             else:
                 alike.append((kind, row))
         carried: dict[int, list[Carried]] = {}

@@ -198,20 +198,16 @@ def _values(version: Version, before: Mapping[str, Any] | None) -> dict[str, Any
                 "calendar": source["calendar"], "five_minutes": int(bool(source["percentile"])),
                 "addon": int(source.get("addon", False)),
                 "document": plans.canonical(source)}
-    return {**common, "document": plans.canonical({**source, "holiday_dates": _holiday_dates(source, before)})}
+    return {**common, "document": plans.canonical({**source, "holiday_dates": holiday_dates_of(source, before)})}
 
 
-def _holiday_dates(source: Mapping[str, Any], before: Mapping[str, Any] | None) -> list[str]:
+def holiday_dates_of(source: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> list[str]:
+    """The holidays that a calendar gets: those of the version before it, if that names the same."""
     if source["holidays"] is None:
         return []
     if before is not None and before["holidays"] == source["holidays"]:
         return list(before["holiday_dates"])
     return [day.isoformat() for day in holiday_dates.dates(source["holidays"])]
-
-
-def holiday_dates_of(source: dict[str, Any]) -> list[str]:
-    """The holidays that a calendar of a file would have."""
-    return _holiday_dates(source, None)
 
 
 def _brief(document: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -127,7 +127,7 @@ def totals(inputs: engine.Inputs, usage: UsageColumns) -> tuple[Totals, dict[int
         one = engine.rate(replace(inputs, subscriptions=service, usage={row.id: rows.get(row.id, []) for row in service}))
         rest.carried |= one.carried
         ids.append(min(service, key=engine.rank).id)
-        more.append((*_totals_of(one.charges, inputs), one.sampled_refused_octets))
+        more.append((*engine.net_and_gross(one.charges, inputs.percent_on), one.sampled_refused_octets))
     each = np.array(more, np.int64).reshape(-1, 3)
     return Totals(np.r_[crowd.ids, np.array(ids, np.int64)], np.r_[net, each[:, 0]], np.r_[gross, each[:, 1]],
                   np.r_[refused, each[:, 2]]), rest.carried
@@ -147,20 +147,6 @@ def totals_of_alike(inputs: engine.Inputs, groups: Sequence[tuple[engine.Subscri
     crowd = _Crowd(np.concatenate(ids), [], np.concatenate(which), templates)
     assembly, refused = _filled(crowd, _Sums(crowd.ids, usage), usage)
     return Totals(crowd.ids, *assembly.totals(inputs), refused)
-
-
-def _totals_of(charges: Sequence[engine.Charge], inputs: engine.Inputs) -> tuple[int, int]:
-    """Net and gross of some charges of one subscription."""
-    by_percent: dict[Fraction, int] = {}
-    gross = 0
-    for row in charges:
-        if row.gross_minor is not None:
-            gross += row.gross_minor
-        else:
-            percent = inputs.percent_on(row.tax, row.end - DAY)
-            by_percent[percent] = by_percent.get(percent, 0) + row.net_minor
-    gross += sum(net + money.round_half_up(net * percent / 100) for percent, net in by_percent.items())
-    return sum(row.net_minor for row in charges), gross
 
 
 class _Crowd(NamedTuple):

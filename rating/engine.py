@@ -259,6 +259,21 @@ def amount_of(charge: Charge) -> int:
     return charge.net_minor if charge.gross_minor is None else charge.gross_minor
 
 
+def net_and_gross(charges: Iterable[Charge], percent_on: PercentOn) -> tuple[int, int]:
+    """What some charges of one subscriber come to, in minor units: the tax once for each percentage, half-up, and prices that
+    include it as they are."""
+    by_percent: dict[Fraction, int] = {}
+    net = gross = 0
+    for row in charges:
+        net += row.net_minor
+        if row.gross_minor is not None:
+            gross += row.gross_minor
+        else:
+            percent = percent_on(row.tax, row.end - timedelta(days=1))
+            by_percent[percent] = by_percent.get(percent, 0) + row.net_minor
+    return net, gross + sum(part + money.round_half_up(part * percent / 100) for percent, part in by_percent.items())
+
+
 # fees
 
 

@@ -51,8 +51,9 @@ def load_terms(connection: sa.Connection, document: settings.Document, period: s
     catalogue = Catalogue(load_plans(connection))
     service_ids: dict[int, int] = {}
     accounts: dict[int, str] = {}
-    found = _subscriptions(connection, period, service_ids, accounts)
-    found += _addons(connection, period, service_ids, accounts)
+    pauses = _pauses(connection)
+    found = _subscriptions(connection, period, service_ids, accounts, pauses)
+    found += _addons(connection, period, service_ids, accounts, pauses)
     found = _together(found, _bought(connection, period, service_ids, accounts, {row.id: row for row in found}))
     carried = _carried(connection, period)
     if carried:
@@ -65,7 +66,11 @@ def _meets(table: sa.FromClause, period: str) -> sa.ColumnElement[bool]:
     return sa.and_(table.c.start_date < last, sa.or_(table.c.end_date == "", table.c.end_date > first))
 
 
-def _subscriptions(connection: sa.Connection, period: str, ids: dict[int, int], accounts: dict[int, str]
+Pauses = Mapping[int, tuple[Pause, ...]]
+"""By row id of the service."""
+
+
+def _subscriptions(connection: sa.Connection, period: str, ids: dict[int, int], accounts: dict[int, str], pauses: Pauses
                    ) -> list[Subscription]:
     table, service = tables.subscription, tables.service
 
@@ -76,7 +81,6 @@ def _subscriptions(connection: sa.Connection, period: str, ids: dict[int, int], 
         *table.c, neighbour(sa.func.lag(table.c.plan), "plan_before"), neighbour(sa.func.lag(table.c.end_date), "end_before"),
         neighbour(sa.func.lead(table.c.start_date), "start_after")).subquery()
     row_of = neighbours.c
-    pauses = _pauses(connection, period)
     query = sa.select(*neighbours.c, service.c.service, service.c.account).join(service, service.c.id == row_of.service_id)
     found = []
     for row in connection.execute(query.where(_meets(neighbours, period)).order_by(service.c.service, row_of.start_date)):
@@ -89,8 +93,8 @@ def _subscriptions(connection: sa.Connection, period: str, ids: dict[int, int], 
     return found
 
 
-def _pauses(connection: sa.Connection, period: str) -> dict[int, tuple[Pause, ...]]:
-    """All pauses of the services that have one near the period: a fee for a year may hold an earlier or a later one."""
+def _pauses(connection: sa.Connection) -> Pauses:
+    """All pauses: a fee for a year may hold an earlier or a later one."""
     table = tables.pause
     found: dict[int, list[Pause]] = {}
     for row in connection.execute(sa.select(table).order_by(table.c.service_id, table.c.start_date)):
@@ -99,7 +103,8 @@ def _pauses(connection: sa.Connection, period: str) -> dict[int, tuple[Pause, ..
     return {service: tuple(pauses) for service, pauses in found.items()}
 
 
-def _addons(connection: sa.Connection, period: str, ids: dict[int, int], accounts: dict[int, str]) -> list[Subscription]:
+def _addons(connection: sa.Connection, period: str, ids: dict[int, int], accounts: dict[int, str], pauses: Pauses
+            ) -> list[Subscription]:
     """Add-ons as subscriptions with the negative of their row id, in the time zone and currency of the service's row that
     holds when they begin (or the service's first)."""
     table, service, own = tables.addon, tables.service, tables.subscription
@@ -111,7 +116,6 @@ def _addons(connection: sa.Connection, period: str, ids: dict[int, int], account
     wanted = sa.select(table.c.service_id).where(_meets(table, period))
     for subscription in connection.execute(sa.select(own).where(own.c.service_id.in_(wanted)).order_by(own.c.start_date)):
         of_service.setdefault(subscription.service_id, []).append(subscription)
-    pauses = _pauses(connection, period)
     found = []
     for row in rows:
         of = of_service[row.service_id]

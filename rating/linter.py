@@ -7,8 +7,6 @@ without a unit, zones without a calendar, a zone or class that does not exist, a
 from __future__ import annotations
 
 import difflib
-import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -16,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from core import calendars, money, periods, units
-from core.errors import Problem
+from core.errors import ImportRefused, Problem
 from core.markets import Market
 from core.toml_lines import Lines
 from core.toml_lines import Path as TomlPath
 from rating import law, plan_rules, plans
+from storage import toml_file
 
-FILE_SIZE_MAX = 16 << 20
 ZONES_MAX = 100
 NAME_LENGTH_MAX = 200
 REQUIRED: Any = object()
@@ -334,24 +332,11 @@ def read(path: Path, surroundings: Surroundings) -> Linted:
     """Read and judge a file. A file that can't be opened is a problem of its line 1."""
     linted = Linted()
     try:
-        size = path.stat().st_size
-        if size > FILE_SIZE_MAX:
-            linted.problems.append(Problem(str(path), 1, "", f"the file is larger than {FILE_SIZE_MAX >> 20} MiB",
-                                           "split it: each apply adds to the plans that are there"))
-            return linted
-        text = path.read_text(encoding="utf-8-sig")
-        document = tomllib.loads(text)
-    except OSError as error:
-        linted.problems.append(Problem(str(path), 1, "", f"can't be read: {error.strerror}", "name a file that is there"))
-    except UnicodeDecodeError as error:
-        line = error.object[:error.start].count(b"\n") + 1
-        linted.problems.append(Problem(str(path), line, "", "is not UTF-8 text", "save the file as UTF-8"))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        where = re.search(r"line (\d+)", str(error))
-        linted.problems.append(Problem(str(path), int(where[1]) if where else 1, "", f"is not TOML: {error}",
-                                       "correct the line; the format is described at https://toml.io"))
+        document, lines = toml_file.read(path, "split it: each apply adds to the plans that are there")
+    except ImportRefused as refused:
+        linted.problems += refused.problems
     else:
-        _Judge(str(path), Lines(text), surroundings, linted).judge(document)
+        _Judge(str(path), lines, surroundings, linted).judge(document)
     return linted
 
 

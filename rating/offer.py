@@ -7,11 +7,11 @@ their hours, unless shares are named.
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from core.product import data_file
 from core.units import parse_octets
 from rating import engine, plans, simulation, stored
 from rating.quotas import later
-from storage import sql
+from storage import sql, toml_file
 from storage.home import Home
 
 COLUMNS = ("rank", "plan", "version", "first_month", "year", "month", "contract_months", "octets", "currency", "note")
@@ -51,6 +51,7 @@ def offer(home: Home, answers: Answers) -> list[dict[str, Any]]:
     with sql.reading(sql.engine(home)) as connection:
         offered, documents, by_calendar = _in_force(connection, answers)
     rates = settings.tax_rates(home.document)
+    percent_on = partial(settings.percent_on, rates)
     seller = settings.seller(home.document)
     first = later(periods.local_date(clock.now_ms(), seller.timezone).isoformat()[:7], 1)
     found = []
@@ -58,7 +59,8 @@ def offer(home: Home, answers: Answers) -> list[dict[str, Any]]:
         usage = _usage(plan, octets, table["upload_percent"], answers.shares, by_calendar.get(plan.calendar or "", []), first)
         case = [simulation.Case(later(first, month), periods.period_first_day(first), None, usage, seller.timezone)
                 for month in range(MONTHS)]
-        gross = [_gross(simulation.charges(documents[plan.name, plan.version], one, rates), rates) for one in case]
+        gross = [engine.net_and_gross(simulation.charges(documents[plan.name, plan.version], one, rates), percent_on)[1]
+                 for one in case]
         found.append({"plan": plan.name, "version": plan.version, "first_month": gross[0], "year": sum(gross),
                       "month": money.round_half_up(Fraction(sum(gross), MONTHS)),
                       "contract_months": plan.contract_months or None, "octets": octets, "currency": plan.currency,
@@ -68,15 +70,15 @@ def offer(home: Home, answers: Answers) -> list[dict[str, Any]]:
 
 
 def _table(home: Home) -> dict[str, Any]:
+    """The provider's own figures, or those that are shipped. Raises ImportRefused and UsageError for a file that is wrong."""
     own = home.path / FILE
     path: Path = own if own.exists() else data_file(FILE)
-    try:
-        found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        assert isinstance(found["upload_percent"], int)
-        assert all(isinstance(value, int) for value in found["gigabytes_a_person"].values())
-    except (tomllib.TOMLDecodeError, KeyError, AssertionError, UnicodeDecodeError, AttributeError) as error:
-        raise UsageError(f"{path} can't be read: {error or 'its figures are not whole numbers'}",
-                         "write upload_percent = 10 and [gigabytes_a_person] with whole numbers") from None
+    found, _ = toml_file.read(path, "a line for each use is enough")
+    uses = found.get("gigabytes_a_person")
+    figures = [found.get("upload_percent"), *(uses.values() if isinstance(uses, dict) else [None])]
+    if not all(type(figure) is int and figure >= 0 for figure in figures) or found["upload_percent"] > 100:
+        raise UsageError(f"{path} holds something else than whole numbers",
+                         "write upload_percent = 10, at most 100, and [gigabytes_a_person] with a line for each use")
     return found
 
 
@@ -131,16 +133,3 @@ def _usage(plan: plans.Plan, octets: int, upload: int, shares: Mapping[str, int]
              for zone, weight in zones.items() for direction, percent in (("up", upload), ("down", 100 - upload))]
     left = octets - sum(row.octets for row in found)
     return [*found[:-1], found[-1]._replace(octets=found[-1].octets + left)]
-
-
-def _gross(charges: Collection[engine.Charge], rates: Sequence[settings.TaxRate]) -> int:
-    """With tax, once for each category and percentage."""
-    sums: dict[Fraction, int] = {}
-    total = 0
-    for row in charges:
-        if row.gross_minor is not None:
-            total += row.gross_minor
-        else:
-            percent = settings.percent_on(rates, row.tax, row.start)
-            sums[percent] = sums.get(percent, 0) + row.net_minor
-    return total + sum(net + money.round_half_up(net * percent / 100) for percent, net in sums.items())

@@ -126,7 +126,8 @@ def _charged(plan: Plan, usage: Sequence[Usage]) -> Iterator[int]:
         taken = [index for index in order if line.matches(usage[index].zone, usage[index].class_, usage[index].direction)
                  and (line.sampled == "allow" or not usage[index].sampled)]
         yield from taken
-        order = [index for index in order if index not in set(taken)]
+        done = set(taken)
+        order = [index for index in order if index not in done]
 
 
 def _covers(one: Stretch, other: Stretch) -> bool:

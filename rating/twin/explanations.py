@@ -15,7 +15,6 @@ leaves a row for each difference that it fits; for the next period it is applied
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +22,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from core import clock, tables, toml_lines
+from core import clock, tables
 from core.actor import Actor
-from core.errors import ImportRefused, NotFound, Problem, RatemillError
+from core.errors import ImportRefused, NotFound, Problem
 from core.periods import format_instant
 from rating.twin import causes, charges_file, comparison
 from rating.twin.comparison import Compared
 from security import audit
-from storage import sql
+from storage import sql, toml_file
 from storage.home import Home
 
 COLUMNS = ["period", "service", "line", "currency", "difference_minor", "cause", "reason", "actor", "at"]
@@ -97,15 +96,7 @@ def rows(home: Home, period: str) -> list[dict[str, Any]]:
 
 def read_rules(path: Path) -> list[Rule]:
     """The rules of a file. Raises ImportRefused with everything that is wrong with it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RatemillError(f"{path} can't be read: {error}", "check the name, the rights and that it is UTF-8") from None
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RatemillError(f"{path}: {error}", "correct the line; the format is TOML (https://toml.io)") from None
-    lines = toml_lines.Lines(text)
+    document, lines = toml_file.read(path, "write rules for causes instead of one for each line")
     problems = [Problem(str(path), lines.of((name,)), name, f"unknown key '{name}'", "the file has [[explanation]] only")
                 for name in document if name != "explanation"]
     listed = document.get("explanation", [])

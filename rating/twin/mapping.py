@@ -23,14 +23,14 @@ What is not in [services] or [lines] has the same name on both sides.
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from core import toml_lines
-from core.errors import ImportRefused, Problem, RatemillError
+from core.errors import ImportRefused, Problem
+from storage import toml_file
 from subscribers.csv_file import Shape
 
 REQUIRED = ("service", "line", "amount", "currency")
@@ -68,15 +68,7 @@ class TwinMapping:
 
 def read(path: Path, known_lines: Collection[str]) -> TwinMapping:
     """The mapping of a file. Raises ImportRefused with everything that is wrong; `known_lines` are those of our plans."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RatemillError(f"{path} can't be read: {error}", "check the name, the rights and that it is UTF-8") from None
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RatemillError(f"{path}: {error}", "correct the line; the format is TOML (https://toml.io)") from None
-    lines = toml_lines.Lines(text)
+    document, lines = toml_file.read(path, "a mapping of names is smaller: look whether it is the right file")
     problems = [Problem(str(path), lines.of(place), str(place[-1]), said, hint)
                 for place, said, hint in [*_shape_problems(document), *_content_problems(document, known_lines)]]
     if problems:

@@ -145,3 +145,6 @@ def test_a_new_customer_is_offered_plans_with_their_full_price(operator: Operato
     operator("plans", "offer", "--volume", "lots", code=2)
     (operator.home.path / "household_usage.toml").write_text("upload_percent = 0\n[gigabytes_a_person]\nchess = 1\n")
     assert operator("plans", "offer", "--use", "chess")[0]["octets"] == 10**9
+    (operator.home.path / "household_usage.toml").write_text("upload_percent = 0\n[gigabytes_a_person]\nchess = 1.5\n")
+    operator("plans", "offer", "--use", "chess", code=2)
+    assert "something else than whole numbers" in operator.error
